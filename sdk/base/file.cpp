@@ -1,0 +1,130 @@
+#include "espalier/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "espalier/base/error.h"
+
+namespace espalier {
+namespace {
+
+/// Owns a file descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int get() const { return number_; }
+  int release() { return std::exchange(number_, -1); }
+
+ private:
+  int number_;
+};
+
+Descriptor open_for_reading(const std::string& path, struct stat& status) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) throw_io("open", path, errno);
+  if (::fstat(file.get(), &status) != 0) throw_io("inspect", path, errno);
+  if (S_ISDIR(status.st_mode)) throw_io("read", path, EISDIR);
+  return Descriptor(file.release());
+}
+
+/// Writes, syncs and closes; 0 or the errno of the first failure.
+int write_and_sync(int file, std::string_view content) {
+  Descriptor owned(file);
+  while (!content.empty()) {
+    const ssize_t count = ::write(owned.get(), content.data(), content.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    content.remove_prefix(static_cast<std::size_t>(count));
+  }
+  if (::fsync(owned.get()) != 0) return errno;
+  return ::close(owned.release()) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+void throw_io(std::string_view action, const std::string& path, int error_number) {
+  Problem problem;
+  problem.code = ErrorCode::kIo;
+  problem.what =
+      "cannot " + std::string(action) + " '" + path + "': " + std::strerror(error_number);
+  if (error_number == ENOSPC)
+    problem.hint = "free some space on this file system, then run the command again";
+  if (error_number == ENOENT)
+    problem.hint = "check the path; it is taken relative to the current folder";
+  throw Error(std::move(problem));
+}
+
+std::string read_file(const std::string& path) {
+  struct stat status {};
+  const Descriptor file = open_for_reading(path, status);
+  std::string content;
+  content.resize(static_cast<std::size_t>(status.st_size));
+  std::size_t filled = 0;
+  while (true) {
+    if (filled == content.size())
+      content.resize(filled + 65536);  // also serves pipes and growing files
+    const ssize_t count = ::read(file.get(), content.data() + filled, content.size() - filled);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw_io("read", path, errno);
+    if (count == 0) break;
+    filled += static_cast<std::size_t>(count);
+  }
+  content.resize(filled);
+  return content;
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  const std::string temporary = path + ".tmp." + std::to_string(::getpid());
+  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file < 0) throw_io("create", temporary, errno);
+  const int write_error = write_and_sync(file, content);
+  if (write_error != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int error_number = write_error != 0 ? write_error : errno;
+    ::unlink(temporary.c_str());
+    throw_io("write", path, error_number);
+  }
+  std::string folder = std::filesystem::path(path).parent_path().string();
+  if (folder.empty()) folder = ".";
+  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0 || ::fsync(directory.get()) != 0) throw_io("sync", folder, errno);
+}
+
+MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
+  struct stat status {};
+  const Descriptor file = open_for_reading(path_, status);
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (address == MAP_FAILED) throw_io("map", path_, errno);
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace espalier

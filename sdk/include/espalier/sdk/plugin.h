@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+
+#include "espalier/base/api.h"
+#include "espalier/base/registrar.h"
+#include "espalier/sdk/fingerprint.h"
+
+/// First field of every plugin's descriptor after its size: "ESPA" in memory.
+#define ESPALIER_PLUGIN_MAGIC 0x41505345U
+
+extern "C" {
+
+/// What a plugin tells the host before any of its code runs beyond one accessor. Size first, so
+/// that a later host can tell which fields an older plugin has. Static; never freed.
+struct EspalierPluginDescriptor {
+  std::uint32_t struct_size;
+  std::uint32_t magic;
+  std::uint16_t abi_major;
+  std::uint16_t abi_minor;
+  const char* tier;         ///< "exact_cxx"
+  const char* fingerprint;  ///< "key=value;key=value;...", see fingerprint.h
+  const char* id;           ///< "vendor.name"
+  const char* version;      ///< "major.minor.patch"
+  /// Fills an espalier::Registrar. Returns 0, or an ErrorCode when it failed; nothing is committed
+  /// then. On failure the message is in `message` (of `message_size` bytes, always terminated).
+  std::int32_t (*register_components)(void* registrar, char* message,
+                                      std::size_t message_size) noexcept;
+  /// Called once, in reverse order of loading. May be null.
+  std::int32_t (*shutdown)() noexcept;
+};
+
+using EspalierPluginEntry = const EspalierPluginDescriptor* (*)();
+}
+
+namespace espalier {
+
+inline constexpr std::uint16_t kPluginAbiMajor = 1;
+inline constexpr std::uint16_t kPluginAbiMinor = 0;
+inline constexpr const char* kPluginEntryName = "espalier_plugin";
+
+/// Runs `function(registrar)` and turns every exception into a code and a message.
+ESPALIER_API std::int32_t guarded_registration(void (*function)(Registrar&), void* registrar,
+                                               char* message, std::size_t message_size) noexcept;
+
+}  // namespace espalier
+
+/// Once per plugin, at namespace scope of one source file. `REGISTER` is `void
+/// (espalier::Registrar&)`.
+///
+///     ESPALIER_PLUGIN("acme.losses", "1.0.0", register_components)
+#define ESPALIER_PLUGIN(ID, VERSION, REGISTER)                                       \
+  extern "C" ESPALIER_API const EspalierPluginDescriptor* espalier_plugin() {        \
+    static const EspalierPluginDescriptor kDescriptor = {                            \
+        sizeof(EspalierPluginDescriptor),                                            \
+        ESPALIER_PLUGIN_MAGIC,                                                       \
+        espalier::kPluginAbiMajor,                                                   \
+        espalier::kPluginAbiMinor,                                                   \
+        "exact_cxx",                                                                 \
+        ESPALIER_FINGERPRINT,                                                        \
+        ID,                                                                          \
+        VERSION,                                                                     \
+        [](void* registrar, char* message, std::size_t size) noexcept {              \
+          return espalier::guarded_registration(REGISTER, registrar, message, size); \
+        },                                                                           \
+        nullptr};                                                                    \
+    return &kDescriptor;                                                             \
+  }
