@@ -1,0 +1,34 @@
+#include "espalier/sdk/parameter.h"
+
+#include <ATen/ops/empty.h>
+
+#include <utility>
+
+namespace espalier {
+
+Parameter::Parameter(ParameterSpec spec)
+    : spec_(std::move(spec)),
+      value_(at::empty(spec_.shape(), at::TensorOptions().device(at::kMeta).dtype(at::kFloat))) {}
+
+void Parameter::set_value(at::Tensor value) {
+  value_ = std::move(value);
+  view_ = at::Tensor();
+  if (at::isFloatingType(value_.scalar_type())) value_.set_requires_grad(trainable_);
+}
+
+void Parameter::set_trainable(bool trainable) {
+  trainable_ = trainable;
+  if (at::isFloatingType(value_.scalar_type())) value_.set_requires_grad(trainable);
+}
+
+DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed) {
+  DiskTensor part;
+  part.name = spec.name;
+  part.extent = spec.shape();
+  part.offset.assign(part.extent.size(), 0);
+  for (std::size_t i = 0; i < part.extent.size(); ++i) part.dimensions.push_back(static_cast<std::int64_t>(i));
+  if (transposed) std::swap(part.dimensions.at(0), part.dimensions.at(1));
+  return {spec.name, {std::move(part)}};
+}
+
+}  // namespace espalier

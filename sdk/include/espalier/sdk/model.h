@@ -1,0 +1,173 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "espalier/base/api.h"
+#include "espalier/base/registrar.h"
+#include "espalier/base/value.h"
+#include "espalier/sdk/batch.h"
+#include "espalier/sdk/parameter.h"
+
+namespace espalier {
+
+namespace nn {
+class AttentionCore;
+class Embedding;
+class Linear;
+}  // namespace nn
+
+/// What travels from block to block. `hidden` is [tokens, embed]; a family that carries more adds named tensors.
+struct BlockState {
+  at::Tensor hidden;
+  std::vector<std::pair<std::string, at::Tensor>> carried;
+};
+
+/// What all blocks of one forward pass share; built once, never changed while the pass runs.
+struct BatchContext {
+  TokenLayout layout;
+  at::Tensor input_ids;     ///< [tokens] int64
+  at::Tensor position_ids;  ///< [tokens] int64
+  at::Tensor rotary_cos;    ///< [tokens, rotary_dim / 2] float32, or undefined
+  at::Tensor rotary_sin;
+  KvCache* cache = nullptr;
+  bool training = false;
+};
+
+/// One stretch of a model: the embedding, a decoder layer, the final norm.
+class ESPALIER_API Block {
+ public:
+  Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  virtual ~Block();
+
+  virtual const std::string& name() const = 0;
+  virtual BlockState forward(BlockState state, const BatchContext& context) = 0;
+  /// Parameters used inside forward, each once.
+  virtual const std::vector<std::shared_ptr<Parameter>>& parameters() const = 0;
+};
+
+/// Runs every block of a model. Strategies gather and free parameters here, checkpointing recomputes, a pipeline cuts,
+/// a profiler times. The default calls the block.
+class ESPALIER_API BlockRunner {
+ public:
+  BlockRunner() = default;
+  BlockRunner(const BlockRunner&) = delete;
+  BlockRunner& operator=(const BlockRunner&) = delete;
+  virtual ~BlockRunner();
+
+  virtual BlockState run(Block& block, BlockState state, const BatchContext& context);
+  /// Makes the parameters of the head usable until the returned object is destroyed.
+  virtual std::shared_ptr<void> head_scope(const std::vector<std::shared_ptr<Parameter>>& parameters);
+};
+
+/// The blocks of one named part of a model (a text model has one tower, "model").
+struct Tower {
+  std::string name;
+  Block* prologue = nullptr;
+  std::vector<Block*> blocks;
+  Block* epilogue = nullptr;
+};
+
+/// Linears that share an input (q, k and v; gate and up), so that an extension can share work.
+struct LinearGroup {
+  std::string name;
+  std::vector<nn::Linear*> linears;
+};
+
+/// The output projection as losses and samplers see it: it may be tied, sharded, quantised or adapted.
+class ESPALIER_API Head {
+ public:
+  Head() = default;
+  Head(const Head&) = delete;
+  Head& operator=(const Head&) = delete;
+  virtual ~Head();
+
+  virtual std::int64_t vocab_size() const = 0;
+  /// Hold while calling `project`: a strategy gathers the weight for that time.
+  virtual std::shared_ptr<void> scope() = 0;
+  /// Logits of some rows of the hidden states: [rows, embed] -> [rows, vocab], scaled and capped as the model does, in
+  /// the compute dtype.
+  virtual at::Tensor project(const at::Tensor& hidden_rows) = 0;
+  virtual nn::Linear& linear() = 0;
+};
+
+/// A further term of the loss that the model itself adds (load balancing of experts).
+struct AuxiliaryTerm {
+  std::string name;
+  at::Tensor value;
+  double weight = 0.0;
+};
+
+struct ModelOutput {
+  at::Tensor hidden;  ///< [tokens, embed], after the final norm
+  TokenLayout layout;
+  std::vector<AuxiliaryTerm> auxiliary;
+};
+
+/// The parts of a model as data, so that strategies, adapters and quantizers act on any model without an edit to it.
+struct ModelParts {
+  std::vector<std::shared_ptr<Parameter>> parameters;  ///< each once, in checkpoint order; a tied weight once
+  std::vector<DiskMapping> mappings;                   ///< Hugging Face layout, one for each parameter
+  std::vector<nn::Linear*> linears;
+  std::vector<LinearGroup> linear_groups;
+  std::vector<nn::Embedding*> embeddings;
+  std::vector<std::pair<std::string, std::shared_ptr<nn::AttentionCore>*>> attention_cores;  ///< seats
+  /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head, rotary buffers).
+  std::vector<std::string> ignored_on_disk;
+};
+
+/// Facts for capability checks and the memory plan.
+struct ModelShape {
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t num_layers = 0;
+  std::int64_t num_attention_heads = 0;
+  std::int64_t num_key_value_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t vocab_size = 0;
+  std::int64_t max_positions = 0;
+};
+
+/// A model built by a plugin; first on the meta device, then given values by the engine. One thread at a time.
+class ESPALIER_API Model {
+ public:
+  Model() = default;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+  virtual ~Model();
+
+  virtual ModelOutput forward(const ModelInput& input) = 0;
+  virtual Head& head() = 0;
+  virtual ModelParts& parts() = 0;
+  virtual std::vector<Tower> towers() = 0;
+  virtual ModelShape shape() const = 0;
+  virtual void set_block_runner(std::shared_ptr<BlockRunner> runner) = 0;
+  /// Dtype of activations; float32 unless set. Weights are converted where they differ.
+  virtual void set_compute_dtype(at::ScalarType dtype) = 0;
+  virtual std::unique_ptr<KvCache> make_cache() = 0;
+  virtual void set_training(bool training) = 0;
+};
+
+/// Builds models of the architectures that its manifest entry serves.
+class ESPALIER_API ModelProvider {
+ public:
+  static constexpr InterfaceId kInterface{"ModelProvider", 1};
+
+  ModelProvider() = default;
+  ModelProvider(const ModelProvider&) = delete;
+  ModelProvider& operator=(const ModelProvider&) = delete;
+  virtual ~ModelProvider();
+
+  /// Empty when this provider can build the model, otherwise the reason why not. `config` is config.json.
+  virtual std::string accepts(const Value& config) const = 0;
+  /// On the meta device: no memory, no values. Throws Error(kBadInput) naming the key of config.json that is wrong.
+  virtual std::unique_ptr<Model> build(const Value& config) const = 0;
+};
+
+}  // namespace espalier

@@ -1,0 +1,124 @@
+#include "espalier/nn/decoder_model.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+
+#include <utility>
+
+#include "espalier/base/error.h"
+#include "espalier/nn/kv_cache.h"
+
+namespace espalier::nn {
+
+/// The output projection; shares the embedding's weight where the family ties them.
+class DecoderModel::LinearHead final : public Head {
+ public:
+  LinearHead(DecoderModel& model, const DecoderSpec& spec) : model_(model), vocab_size_(spec.vocab_size) {
+    const ModuleScope scope(model.parts_, parameters_, spec.names.head);
+    if (spec.tie_word_embeddings) {
+      linear_ = std::make_unique<Linear>(scope, model.embedding_->embedding().weight());
+    } else {
+      const LinearSpec linear{{{{"vocab", spec.vocab_size, 1}}}, {{{"embed", spec.hidden_size, 1}}}, false, false,
+                              spec.initializer_range};
+      linear_ = std::make_unique<Linear>(scope, linear);
+    }
+  }
+
+  std::int64_t vocab_size() const override { return vocab_size_; }
+  std::shared_ptr<void> scope() override { return model_.runner_->head_scope(parameters_); }
+  at::Tensor project(const at::Tensor& hidden_rows) override { return linear_->forward(hidden_rows); }
+  Linear& linear() override { return *linear_; }
+
+ private:
+  DecoderModel& model_;
+  std::int64_t vocab_size_;
+  std::vector<std::shared_ptr<Parameter>> parameters_;
+  std::unique_ptr<Linear> linear_;
+};
+
+DecoderModel::DecoderModel(DecoderSpec spec) : spec_(std::move(spec)), runner_(std::make_shared<BlockRunner>()) {
+  embedding_ = std::make_unique<EmbeddingBlock>(parts_, spec_);
+  for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+    layers_.push_back(std::make_unique<DecoderBlock>(parts_, spec_, layer));
+  }
+  final_norm_ = std::make_unique<FinalNormBlock>(parts_, spec_);
+  head_ = std::make_unique<LinearHead>(*this, spec_);
+  parts_.ignored_on_disk = spec_.ignored_on_disk;
+  if (spec_.tie_word_embeddings) parts_.ignored_on_disk.push_back(spec_.names.head + ".weight");
+}
+
+DecoderModel::~DecoderModel() = default;
+
+Head& DecoderModel::head() { return *head_; }
+
+std::vector<Tower> DecoderModel::towers() {
+  Tower tower{"model", embedding_.get(), {}, final_norm_.get()};
+  for (const auto& layer : layers_) tower.blocks.push_back(layer.get());
+  return {tower};
+}
+
+ModelShape DecoderModel::shape() const {
+  return {spec_.hidden_size,         spec_.intermediate_size, spec_.num_layers, spec_.num_attention_heads,
+          spec_.num_key_value_heads, spec_.head_dim,          spec_.vocab_size, spec_.max_positions};
+}
+
+void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {
+  ESPALIER_ASSERT(runner != nullptr, "a model needs a block runner");
+  runner_ = std::move(runner);
+}
+
+void DecoderModel::set_compute_dtype(at::ScalarType dtype) {
+  compute_dtype_ = dtype;
+  embedding_->set_compute_dtype(dtype);
+}
+
+std::unique_ptr<KvCache> DecoderModel::make_cache() {
+  if (spec_.rotary && spec_.rotary->depends_on_length()) return nullptr;
+  return std::make_unique<KvCache>(spec_.num_layers);
+}
+
+BatchContext DecoderModel::make_context(const ModelInput& input) const {
+  BatchContext context;
+  context.layout = make_layout(input);
+  context.cache = input.cache;
+  context.training = training_;
+  if (input.get("input_ids").defined()) context.input_ids = context.layout.flatten(input.get("input_ids"));
+  if (input.get("position_ids").defined()) {
+    context.position_ids = context.layout.flatten(input.get("position_ids"));
+  } else {
+    std::vector<at::Tensor> positions;
+    for (std::int64_t d = 0; d < context.layout.documents(); ++d) {
+      const std::size_t i = static_cast<std::size_t>(d);
+      const std::int64_t first = input.cache == nullptr ? 0 : input.cache->length(d);
+      const std::int64_t length = context.layout.document_starts[i + 1] - context.layout.document_starts[i];
+      positions.push_back(at::arange(first, first + length, at::TensorOptions().dtype(at::kLong)));
+    }
+    context.position_ids = positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong)) : at::cat(positions);
+  }
+  if (spec_.rotary) {
+    std::tie(context.rotary_cos, context.rotary_sin) =
+        rotary_tables(*spec_.rotary, context.position_ids, context.layout);
+  }
+  return context;
+}
+
+ModelOutput DecoderModel::forward(const ModelInput& input) {
+  const BatchContext context = make_context(input);
+  BlockState state;
+  if (input.get("inputs_embeds").defined()) {
+    state.hidden = context.layout.flatten(input.get("inputs_embeds")).to(compute_dtype_);
+  }
+  state = runner_->run(*embedding_, std::move(state), context);
+  for (const auto& layer : layers_) state = runner_->run(*layer, std::move(state), context);
+  state = runner_->run(*final_norm_, std::move(state), context);
+  if (input.cache != nullptr) {
+    std::vector<std::int64_t> tokens;
+    for (std::size_t d = 0; d + 1 < context.layout.document_starts.size(); ++d) {
+      tokens.push_back(context.layout.document_starts[d + 1] - context.layout.document_starts[d]);
+    }
+    input.cache->advance(tokens);
+  }
+  return {state.hidden, context.layout, {}};
+}
+
+}  // namespace espalier::nn

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/nn/decoder_block.h"
+#include "espalier/nn/decoder_spec.h"
+#include "espalier/sdk/model.h"
+
+namespace espalier::nn {
+
+/// A causal language model from a DecoderSpec: embedding, layers, final norm, head.
+class ESPALIER_API DecoderModel final : public Model {
+ public:
+  explicit DecoderModel(DecoderSpec spec);
+  ~DecoderModel() override;
+
+  ModelOutput forward(const ModelInput& input) override;
+  Head& head() override;
+  ModelParts& parts() override { return parts_; }
+  std::vector<Tower> towers() override;
+  ModelShape shape() const override;
+  void set_block_runner(std::shared_ptr<BlockRunner> runner) override;
+  void set_compute_dtype(at::ScalarType dtype) override;
+  /// nullptr where keys go stale as the text grows (rotary scalings that depend on its length).
+  std::unique_ptr<KvCache> make_cache() override;
+  void set_training(bool training) override { training_ = training; }
+
+ private:
+  class LinearHead;
+  BatchContext make_context(const ModelInput& input) const;
+
+  DecoderSpec spec_;
+  ModelParts parts_;
+  std::unique_ptr<EmbeddingBlock> embedding_;
+  std::vector<std::unique_ptr<DecoderBlock>> layers_;
+  std::unique_ptr<FinalNormBlock> final_norm_;
+  std::unique_ptr<LinearHead> head_;
+  std::shared_ptr<BlockRunner> runner_;
+  at::ScalarType compute_dtype_ = at::kFloat;
+  bool training_ = false;
+};
+
+}  // namespace espalier::nn

@@ -1,0 +1,36 @@
+#include "espalier/nn/embedding.h"
+
+#include <utility>
+
+#include "espalier/base/error.h"
+
+namespace espalier::nn {
+
+EmbeddingExtension::~EmbeddingExtension() = default;
+
+Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns, double initial_standard_deviation)
+    : name_(scope.prefix()) {
+  weight_ = scope.parameter("weight", {std::move(rows), std::move(columns)},
+                            {Initialisation::Kind::kNormal, initial_standard_deviation});
+  storage_ = std::make_unique<DenseWeight>(weight_);
+  scope.parts().embeddings.push_back(this);
+}
+
+at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const {
+  const std::int64_t rows = weight_->spec().dimensions[0].size();
+  if (ids.numel() > 0) {
+    const std::int64_t lowest = ids.min().item<std::int64_t>();
+    const std::int64_t highest = ids.max().item<std::int64_t>();
+    if (lowest < 0 || highest >= rows) {
+      throw_bad_input("an id is outside the table of '" + name_ + "'", std::to_string(lowest < 0 ? lowest : highest),
+                      "0 to " + std::to_string(rows - 1), name_,
+                      "the tokenizer and the model do not belong together, or a sequence is too long");
+    }
+  }
+  const at::Tensor local = redistribution_.input ? redistribution_.input(ids) : ids;
+  at::Tensor output = storage_->rows(local, dtype);
+  for (const auto& extension : extensions_) output = extension->apply(*this, local, std::move(output));
+  return redistribution_.output ? redistribution_.output(output) : output;
+}
+
+}  // namespace espalier::nn

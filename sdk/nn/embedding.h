@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/nn/linear.h"
+#include "espalier/nn/module_scope.h"
+#include "espalier/nn/weight_storage.h"
+
+namespace espalier::nn {
+
+class Embedding;
+
+/// Adds to what an Embedding looks up (LoRA, prompt tuning).
+class ESPALIER_API EmbeddingExtension {
+ public:
+  EmbeddingExtension() = default;
+  EmbeddingExtension(const EmbeddingExtension&) = delete;
+  EmbeddingExtension& operator=(const EmbeddingExtension&) = delete;
+  virtual ~EmbeddingExtension();
+
+  /// ids [tokens] int64, output [tokens, embed] so far -> [tokens, embed].
+  virtual at::Tensor apply(const Embedding& embedding, const at::Tensor& ids, at::Tensor output) = 0;
+  virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
+};
+
+/// A table [rows, embed]; ids [tokens] -> [tokens, embed].
+class ESPALIER_API Embedding {
+ public:
+  Embedding(ModuleScope scope, Dimension rows, Dimension columns, double initial_standard_deviation);
+  Embedding(const Embedding&) = delete;
+  Embedding& operator=(const Embedding&) = delete;
+
+  /// Throws Error(kBadInput) when an id is outside the table.
+  at::Tensor forward(const at::Tensor& ids, at::ScalarType dtype) const;
+
+  const std::string& name() const { return name_; }
+  const std::shared_ptr<Parameter>& weight() const { return weight_; }
+  const WeightStorage& storage() const { return *storage_; }
+  void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
+  void add_extension(std::shared_ptr<EmbeddingExtension> extension) { extensions_.push_back(std::move(extension)); }
+  RedistributionSeat& redistribution() { return redistribution_; }
+
+ private:
+  std::string name_;
+  std::shared_ptr<Parameter> weight_;
+  std::unique_ptr<WeightStorage> storage_;
+  std::vector<std::shared_ptr<EmbeddingExtension>> extensions_;
+  RedistributionSeat redistribution_;
+};
+
+}  // namespace espalier::nn

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "espalier/base/api.h"
+
+namespace espalier {
+
+/// Keys and values of the documents that a generation continues. Grows by doubling, so appending one token is cheap.
+class ESPALIER_API KvCache {
+ public:
+  explicit KvCache(std::int64_t layers);
+
+  /// Tokens stored for a document (the same in every layer once a forward pass is through).
+  std::int64_t length(std::int64_t document) const;
+  /// Appends k, v [tokens, kv_heads, head_dim] of one document and returns all of them, oldest first.
+  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, std::int64_t document, const at::Tensor& k,
+                                           const at::Tensor& v);
+  /// Keeps the documents listed, in that order, with repeats (beam search). Copies where one is kept twice.
+  void reorder(const std::vector<std::int64_t>& documents);
+  /// Called by the model at the end of a forward pass: tokens appended to each document.
+  void advance(const std::vector<std::int64_t>& tokens);
+
+ private:
+  struct Stored {
+    at::Tensor k;  ///< [capacity, kv_heads, head_dim]
+    at::Tensor v;
+  };
+  std::vector<std::vector<Stored>> layers_;  ///< [layer][document]
+  std::vector<std::int64_t> lengths_;        ///< [document]
+};
+
+}  // namespace espalier

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/nn/module_scope.h"
+#include "espalier/nn/weight_storage.h"
+
+namespace espalier::nn {
+
+class Linear;
+
+/// Adds to what a Linear computes (LoRA, DoRA, ...). Extensions form a chain in the order of attachment.
+class ESPALIER_API LinearExtension {
+ public:
+  LinearExtension() = default;
+  LinearExtension(const LinearExtension&) = delete;
+  LinearExtension& operator=(const LinearExtension&) = delete;
+  virtual ~LinearExtension();
+
+  /// input [rows, in], output [rows, out] so far -> [rows, out].
+  virtual at::Tensor apply(const Linear& linear, const at::Tensor& input, at::Tensor output) = 0;
+  virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
+};
+
+/// Where a tensor is redistributed between ranks on its way into or out of a module; empty: nothing happens.
+struct RedistributionSeat {
+  std::function<at::Tensor(const at::Tensor&)> input;
+  std::function<at::Tensor(const at::Tensor&)> output;
+};
+
+/// Shape and naming of a Linear.
+struct LinearSpec {
+  Dimension out;
+  Dimension in;
+  bool bias = false;
+  bool transposed_on_disk = false;  ///< stored as [in, out] (GPT-2's Conv1D)
+  double initial_standard_deviation = 0.02;
+};
+
+/// y = x W^T + b with x [rows, in], W [out, in].
+class ESPALIER_API Linear {
+ public:
+  Linear(ModuleScope scope, const LinearSpec& spec);
+  /// An output projection that uses another module's weight.
+  Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight);
+  Linear(const Linear&) = delete;
+  Linear& operator=(const Linear&) = delete;
+
+  at::Tensor forward(const at::Tensor& input) const;
+
+  /// Full name, "model.layers.0.mlp.up_proj".
+  const std::string& name() const { return name_; }
+  const std::shared_ptr<Parameter>& weight() const { return weight_; }
+  /// nullptr without a bias.
+  const std::shared_ptr<Parameter>& bias() const { return bias_; }
+  const WeightStorage& storage() const { return *storage_; }
+  void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
+  void add_extension(std::shared_ptr<LinearExtension> extension) { extensions_.push_back(std::move(extension)); }
+  void clear_extensions() { extensions_.clear(); }
+  const std::vector<std::shared_ptr<LinearExtension>>& extensions() const { return extensions_; }
+  RedistributionSeat& redistribution() { return redistribution_; }
+
+ private:
+  std::string name_;
+  std::shared_ptr<Parameter> weight_;
+  std::shared_ptr<Parameter> bias_;
+  std::unique_ptr<WeightStorage> storage_;
+  std::vector<std::shared_ptr<LinearExtension>> extensions_;
+  RedistributionSeat redistribution_;
+};
+
+}  // namespace espalier::nn

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "espalier/sdk/model.h"
+
+namespace espalier::nn {
+
+/// Where a module puts what it declares while it is built: the model's parts, the parameters of the block that it
+/// belongs to, and the prefix of its names.
+class ModuleScope {
+ public:
+  ModuleScope(ModelParts& parts, std::vector<std::shared_ptr<Parameter>>& block_parameters, std::string prefix)
+      : parts_(&parts), block_parameters_(&block_parameters), prefix_(std::move(prefix)) {}
+
+  ModuleScope child(const std::string& name) const {
+    return {*parts_, *block_parameters_, name.empty() ? prefix_ : qualified(name)};
+  }
+  std::string qualified(const std::string& name) const {
+    if (name.empty()) return prefix_;
+    return prefix_.empty() ? name : prefix_ + "." + name;
+  }
+
+  /// A new parameter named prefix.name. `transposed`: stored on disk with its two dimensions swapped.
+  std::shared_ptr<Parameter> parameter(const std::string& name, std::vector<Dimension> dimensions,
+                                       Initialisation initialisation, bool transposed = false) {
+    auto parameter = std::make_shared<Parameter>(
+        ParameterSpec{qualified(name), std::move(dimensions), initialisation});
+    parts_->parameters.push_back(parameter);
+    parts_->mappings.push_back(identity_mapping(parameter->spec(), transposed));
+    block_parameters_->push_back(parameter);
+    return parameter;
+  }
+  /// Uses a parameter of another module here (tied weights).
+  void share(const std::shared_ptr<Parameter>& parameter) { block_parameters_->push_back(parameter); }
+
+  ModelParts& parts() { return *parts_; }
+  const std::string& prefix() const { return prefix_; }
+
+ private:
+  ModelParts* parts_;
+  std::vector<std::shared_ptr<Parameter>>* block_parameters_;
+  std::string prefix_;
+};
+
+}  // namespace espalier::nn

@@ -1,0 +1,112 @@
+#include "espalier/ops/op.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "espalier/base/error.h"
+#include "espalier/base/suggest.h"
+#include "espalier/ops/reference.h"
+
+namespace espalier {
+
+KernelPack::~KernelPack() = default;
+
+namespace ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// The one autograd node behind every op. The implementation outlives the graph: the table never shrinks.
+struct OpNode : torch::autograd::Function<OpNode> {
+  static variable_list forward(AutogradContext* context, const variable_list& inputs,
+                               const OpImplementation* implementation, const OpAttributes& attributes) {
+    Saved saved;
+    variable_list outputs = implementation->forward(inputs, attributes, saved);
+    context->save_for_backward(std::move(saved.tensors));
+    context->saved_data["implementation"] = reinterpret_cast<std::int64_t>(implementation);
+    std::vector<double> numbers(attributes.numbers.begin(), attributes.numbers.end());
+    std::vector<std::int64_t> integers(attributes.integers.begin(), attributes.integers.end());
+    context->saved_data["numbers"] = std::move(numbers);
+    context->saved_data["integers"] = std::move(integers);
+    context->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
+    return outputs;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
+    const auto* implementation =
+        reinterpret_cast<const OpImplementation*>(context->saved_data["implementation"].toInt());
+    OpAttributes attributes;
+    const auto numbers = context->saved_data["numbers"].toDoubleVector();
+    const auto integers = context->saved_data["integers"].toIntVector();
+    std::copy(numbers.begin(), numbers.end(), attributes.numbers.begin());
+    std::copy(integers.begin(), integers.end(), attributes.integers.begin());
+    const auto count = static_cast<std::size_t>(context->saved_data["inputs"].toInt());
+    std::vector<bool> needs_grad(count);
+    for (std::size_t i = 0; i < count; ++i) needs_grad[i] = context->needs_input_grad(i);
+    Saved saved{context->get_saved_variables()};
+    variable_list grads = implementation->backward(saved, attributes, grad_outputs, needs_grad);
+    grads.resize(count + 2);  // the implementation and the attributes have no gradient
+    return grads;
+  }
+};
+
+}  // namespace
+
+OpTable& OpTable::instance() {
+  static OpTable* const kTable = new OpTable();  // leaked: used until the last plugin is gone
+  return *kTable;
+}
+
+OpTable::OpTable() {
+  implementations_.reserve(256);  // nodes keep pointers into it
+  for (OpImplementation& implementation : reference_implementations()) add(std::move(implementation));
+}
+
+void OpTable::add(OpImplementation implementation) {
+  ESPALIER_ASSERT(implementations_.size() < implementations_.capacity(), "too many op implementations");
+  implementations_.push_back(std::move(implementation));
+}
+
+void OpTable::force(const std::string& op, const std::string& name) {
+  std::vector<std::string> ops;
+  std::vector<std::string> names;
+  for (const OpImplementation& implementation : implementations_) {
+    ops.push_back(implementation.op);
+    if (implementation.op == op) names.push_back(implementation.name);
+  }
+  if (names.empty()) throw_bad_input("there is no op '" + op + "'", op, "one of the ops", "[kernels]", did_you_mean(op, ops));
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
+    throw_bad_input("no kernel '" + name + "' for op '" + op + "'", name, "one of " + join_names(names),
+                    "[kernels] " + op, did_you_mean(name, names));
+  }
+  forced_.emplace_back(op, name);
+}
+
+const OpImplementation& OpTable::select(std::string_view op, const Tensors& inputs,
+                                        const OpAttributes& attributes) const {
+  const OpImplementation* best = nullptr;
+  const auto forced = std::find_if(forced_.rbegin(), forced_.rend(), [&](const auto& entry) { return entry.first == op; });
+  for (const OpImplementation& candidate : implementations_) {
+    if (candidate.op != op || (best != nullptr && candidate.priority <= best->priority)) continue;
+    if (forced != forced_.rend() && candidate.name != forced->second && candidate.priority != 0) continue;
+    if (!candidate.supports || candidate.supports(inputs, attributes)) best = &candidate;
+  }
+  ESPALIER_ASSERT(best != nullptr, "no implementation of op '" + std::string(op) + "'");
+  return *best;
+}
+
+Tensors call(std::string_view op, Tensors inputs, const OpAttributes& attributes) {
+  const OpImplementation& implementation = OpTable::instance().select(op, inputs, attributes);
+  const bool records = at::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& t) {
+                         return t.defined() && t.requires_grad();
+                       });
+  if (records) return OpNode::apply(inputs, &implementation, attributes);
+  Saved saved;
+  return implementation.forward(inputs, attributes, saved);
+}
+
+}  // namespace ops
+}  // namespace espalier

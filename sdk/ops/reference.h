@@ -1,0 +1,18 @@
+#pragma once
+
+#include <vector>
+
+#include "espalier/ops/op.h"
+
+namespace espalier::ops {
+
+/// The reference of every op, in plain ATen: the definition that kernel packs are held against.
+std::vector<OpImplementation> reference_implementations();
+
+// One function for each op, beside its formulas.
+OpImplementation rms_norm_reference();
+OpImplementation rotary_reference();
+OpImplementation gated_activation_reference();
+OpImplementation cross_entropy_reference();
+
+}  // namespace espalier::ops
