@@ -7,9 +7,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
+#include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
 
 namespace espalier {
@@ -37,19 +37,6 @@ Descriptor open_for_reading(const std::string& path, struct stat& status) {
   if (::fstat(file.get(), &status) != 0) throw_io("inspect", path, errno);
   if (S_ISDIR(status.st_mode)) throw_io("read", path, EISDIR);
   return Descriptor(file.release());
-}
-
-/// Writes, syncs and closes; 0 or the errno of the first failure.
-int write_and_sync(int file, std::string_view content) {
-  Descriptor owned(file);
-  while (!content.empty()) {
-    const ssize_t count = ::write(owned.get(), content.data(), content.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return errno;
-    content.remove_prefix(static_cast<std::size_t>(count));
-  }
-  if (::fsync(owned.get()) != 0) return errno;
-  return ::close(owned.release()) == 0 ? 0 : errno;
 }
 
 }  // namespace
@@ -86,38 +73,32 @@ std::string read_file(const std::string& path) {
 }
 
 void write_file_atomically(const std::string& path, std::string_view content) {
-  const std::string temporary = path + ".tmp." + std::to_string(::getpid());
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) throw_io("create", temporary, errno);
-  const int write_error = write_and_sync(file, content);
-  if (write_error != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int error_number = write_error != 0 ? write_error : errno;
-    ::unlink(temporary.c_str());
-    throw_io("write", path, error_number);
-  }
-  std::string folder = std::filesystem::path(path).parent_path().string();
-  if (folder.empty()) folder = ".";
-  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() < 0 || ::fsync(directory.get()) != 0) throw_io("sync", folder, errno);
+  AtomicFile file(path);
+  file.append(content);
+  file.commit();
 }
 
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   struct stat status {};
-  const Descriptor file = open_for_reading(path_, status);
+  Descriptor file = open_for_reading(path_, status);
   size_ = static_cast<std::size_t>(status.st_size);
-  if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (address == MAP_FAILED) throw_io("map", path_, errno);
-  data_ = static_cast<const std::byte*>(address);
+  if (size_ != 0) {
+    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    if (address == MAP_FAILED) throw_io("map", path_, errno);
+    data_ = static_cast<const std::byte*>(address);
+  }
+  descriptor_ = file.release();
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
@@ -125,6 +106,22 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void MappedFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t count = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw_io("read", path_, errno);
+    if (count == 0) {
+      throw Error(Problem{.code = ErrorCode::kIo,
+                          .what = "'" + path_ + "' ended while it was read",
+                          .hint = "another program may have cut it short: fetch the file again"});
+    }
+    out = out.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
 }
 
 }  // namespace espalier

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,7 +18,8 @@ ESPALIER_API std::string read_file(const std::string& path);
 /// then.
 ESPALIER_API void write_file_atomically(const std::string& path, std::string_view content);
 
-/// A file mapped read-only. Movable; unmaps on destruction.
+/// A file mapped read-only, which stays open for positional reads too. Movable; unmaps and closes
+/// on destruction.
 class ESPALIER_API MappedFile {
  public:
   explicit MappedFile(std::string path);
@@ -29,9 +31,13 @@ class ESPALIER_API MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  /// Fills `out` from `offset` on by positional reads, which leave no pages mapped. Throws
+  /// Error(kIo) when the file ends before. Safe from several threads at once.
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
   std::string path_;
+  int descriptor_ = -1;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "espalier/base/api.h"
+#include "espalier/base/safetensors.h"
+
+namespace espalier {
+
+/// The weights of a model: `path` is a folder with model.safetensors, or with
+/// model.safetensors.index.json and its shards; or one .safetensors file; or an index file. Shards
+/// are opened when a tensor of theirs is first asked for; each is then checked against the index.
+/// All methods may be called from several threads at once.
+class ESPALIER_API CheckpointReader {
+ public:
+  explicit CheckpointReader(const std::string& path);
+  CheckpointReader(const CheckpointReader&) = delete;
+  CheckpointReader& operator=(const CheckpointReader&) = delete;
+  ~CheckpointReader();
+
+  /// True where `path` has weights that the constructor would open.
+  static bool has_weights(const std::string& path);
+
+  /// All tensors, sorted by name.
+  const std::vector<std::string>& names() const { return names_; }
+  bool contains(std::string_view name) const;
+  /// Error(kBadInput) with the nearest names when there is no such tensor.
+  const TensorInfo& at(std::string_view name) const { return file_of(name).at(name); }
+  /// The opened file that holds the tensor; for data, read_bytes and read_slice.
+  const SafetensorsFile& file_of(std::string_view name) const;
+  std::span<const std::byte> data(std::string_view name) const { return file_of(name).data(name); }
+
+  /// Opens and checks every shard; reports everything that is wrong at once.
+  void verify() const;
+  /// Over all files, see SafetensorsFile.
+  std::uint64_t bytes_requested() const;
+  /// The file or index that was opened.
+  const std::string& path() const { return path_; }
+
+ private:
+  struct Shard {
+    std::string path;
+    std::vector<std::string> names;
+    std::once_flag opened;
+    std::unique_ptr<SafetensorsFile> file;
+    /// `file`, for readers that did not open it.
+    std::atomic<const SafetensorsFile*> visible{nullptr};
+  };
+
+  void read_index();
+  Shard& shard(const std::string& file);
+  const SafetensorsFile& open(Shard& shard) const;
+  void check_against_index(const Shard& shard, const SafetensorsFile& file) const;
+
+  std::string path_;
+  bool indexed_ = false;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::map<std::string, Shard*, std::less<>> shard_of_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace espalier
