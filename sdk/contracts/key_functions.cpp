@@ -1,13 +1,27 @@
 // Out-of-line destructors: each interface's vtable and type information exist once, in this library.
+#include "espalier/sdk/adapter.h"
+#include "espalier/sdk/dataset.h"
+#include "espalier/sdk/loss.h"
+#include "espalier/sdk/lr_scheduler.h"
 #include "espalier/sdk/model.h"
+#include "espalier/sdk/objective.h"
+#include "espalier/sdk/optimizer.h"
+#include "espalier/sdk/parallel_strategy.h"
 
 namespace espalier {
 
+Adapter::~Adapter() = default;
 Block::~Block() = default;
 BlockRunner::~BlockRunner() = default;
+Dataset::~Dataset() = default;
 Head::~Head() = default;
+Loss::~Loss() = default;
+LrScheduler::~LrScheduler() = default;
 Model::~Model() = default;
 ModelProvider::~ModelProvider() = default;
+Objective::~Objective() = default;
+Optimizer::~Optimizer() = default;
+ParallelStrategy::~ParallelStrategy() = default;
 
 BlockState BlockRunner::run(Block& block, BlockState state, const BatchContext& context) {
   return block.forward(std::move(state), context);

@@ -1,5 +1,6 @@
 #include "espalier/nn/decoder_block.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/split.h>
 
 #include <cmath>

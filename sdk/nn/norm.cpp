@@ -1,5 +1,6 @@
 #include "espalier/nn/norm.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/layer_norm.h>
 
 #include "espalier/ops/rms_norm.h"

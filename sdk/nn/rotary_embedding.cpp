@@ -1,5 +1,6 @@
 #include "espalier/nn/rotary_embedding.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/logical_and.h>

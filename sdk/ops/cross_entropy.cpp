@@ -1,5 +1,6 @@
 #include "espalier/ops/cross_entropy.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/where.h>

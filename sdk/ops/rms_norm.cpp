@@ -1,5 +1,7 @@
 #include "espalier/ops/rms_norm.h"
 
+#include <ATen/TensorOperators.h>
+
 #include "espalier/ops/reference.h"
 
 namespace espalier::ops {

@@ -1,5 +1,6 @@
 #include "espalier/ops/rotary.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
 

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "espalier/base/api.h"
+#include "espalier/base/registrar.h"
+#include "espalier/sdk/tokenizer.h"
+
+namespace espalier {
+
+/// One example. `labels` is as long as `input_ids`, not shifted, -100 where nothing is to be learnt.
+struct Sample {
+  std::vector<std::int64_t> input_ids;
+  std::vector<std::int64_t> labels;
+  std::vector<std::int64_t> attention_mask;    ///< empty: all ones
+  std::vector<std::int64_t> position_ids;      ///< empty: from the documents
+  std::vector<std::int64_t> document_starts;   ///< places where a document begins; empty: one document
+};
+
+/// What a dataset may use while it reads.
+struct DatasetContext {
+  std::shared_ptr<const Tokenizer> tokenizer;         ///< nullptr when the model folder has none
+  std::shared_ptr<const ChatTemplate> chat_template;  ///< nullptr when the model folder has none
+  std::string model_folder;                           ///< for messages
+  std::uint64_t seed = 0;
+  std::int64_t max_length = 0;  ///< samples are cut to this many tokens; 0: the model's own limit is not known
+};
+
+/// A finite list of samples (map style).
+class ESPALIER_API Dataset {
+ public:
+  static constexpr InterfaceId kInterface{"Dataset", 1};
+
+  Dataset() = default;
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+  virtual ~Dataset();
+
+  /// Reads and checks the data; called once, before anything else. Throws Error(kBadInput) with file and line.
+  virtual void open(const DatasetContext& context) = 0;
+  virtual std::int64_t size() const = 0;
+  /// Sample `index` of [0, size). May be called from several threads at once; equal for equal arguments.
+  virtual Sample get(std::int64_t index) const = 0;
+  /// True when the order is part of the data: it is then never shuffled.
+  virtual bool keeps_order() const { return false; }
+};
+
+/// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq].
+struct Batch {
+  std::unordered_map<std::string, at::Tensor> tensors;
+  std::int64_t num_tokens = 0;        ///< without padding
+  std::int64_t num_label_tokens = 0;  ///< positions that are predicted and count
+  std::vector<std::int64_t> samples;  ///< global sample numbers, for messages
+
+  at::Tensor get(const std::string& name) const {
+    const auto found = tensors.find(name);
+    return found == tensors.end() ? at::Tensor() : found->second;
+  }
+};
+
+}  // namespace espalier

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "espalier/base/api.h"
+#include "espalier/base/dtype.h"
+#include "espalier/base/safetensors.h"
+#include "espalier/base/safetensors_writer.h"
+
+namespace espalier {
+
+/// Throws Error(kUnsupported) for types that LibTorch has no tensors of (sub-byte floats).
+ESPALIER_API at::ScalarType scalar_type_of(DType dtype);
+ESPALIER_API DType dtype_of(at::ScalarType type);
+/// "float32", "bfloat16", ...; throws Error(kBadInput) listing the choices.
+ESPALIER_API at::ScalarType scalar_type_from_name(const std::string& name);
+ESPALIER_API std::string scalar_type_name(at::ScalarType type);
+
+/// A copy of one tensor of a file.
+ESPALIER_API at::Tensor read_tensor(const SafetensorsFile& file, std::string_view name);
+/// All tensors of a file.
+ESPALIER_API std::map<std::string, at::Tensor> read_tensors(const std::string& path);
+
+/// What write_safetensors takes; the tensor is made contiguous on the CPU and kept alive by the source.
+ESPALIER_API TensorSource tensor_source(const std::string& name, const at::Tensor& tensor);
+ESPALIER_API void write_tensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors,
+                                const TensorMetadata& metadata = {});
+
+}  // namespace espalier
