@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "espalier/base/checkpoint_reader.h"
+#include "espalier/base/value.h"
+#include "espalier/sdk/model.h"
+
+namespace espalier {
+
+/// How a model is to be loaded; names as in the recipe's [model] section.
+struct ModelLoadOptions {
+  std::string dtype = "auto";          ///< storage: "auto" keeps what the checkpoint has
+  std::string compute_dtype = "auto";  ///< "auto": see choose_compute_dtype
+  bool random_weights = false;         ///< from_config: values by the config's initialisation
+  std::uint64_t seed = 0;
+};
+
+/// A model with values, and where it came from.
+struct LoadedModel {
+  std::shared_ptr<Model> model;
+  Value config;        ///< config.json
+  std::string folder;  ///< absolute
+  at::ScalarType storage_dtype = at::kFloat;
+  at::ScalarType compute_dtype = at::kFloat;
+  std::string compute_reason;  ///< why that dtype, for the dtype plan
+};
+
+/// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.
+ESPALIER_API Value read_model_config(const std::string& folder);
+
+/// Builds the model with `provider` and reads its weights from `folder`. Everything that is missing, unexpected or of
+/// the wrong shape is reported in one Error.
+ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
+                                    const ModelLoadOptions& options);
+
+/// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them: LibTorch's generic
+/// bf16 kernels are a hundred times slower there. Returns the dtype and the reason.
+std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested, at::ScalarType storage);
+
+/// Bytes that all parameters take.
+std::int64_t parameter_bytes(const Model& model);
+
+}  // namespace espalier
