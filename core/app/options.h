@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "espalier/base/error.h"
+
 namespace espalier::app {
 
 /// Declares and parses the options of one command, on Boost.Program_options. Every mistake is an
@@ -32,8 +34,10 @@ class Options {
   /// The next positional word.
   Options& positional(const std::string& name, std::string& target, const std::string& help,
                       bool required = true);
-  /// Collects `--section.key=value` words instead of refusing them.
-  Options& overrides(std::vector<std::string>& target, const std::string& help);
+  /// Collects `--section.key=value` words instead of refusing them, and `--key=value` for the keys
+  /// in `top_level`, which are not in a section.
+  Options& overrides(std::vector<std::string>& target, const std::string& help,
+                     std::vector<std::string> top_level = {});
 
   void parse(const std::vector<std::string>& arguments) const;
 
@@ -42,18 +46,34 @@ class Options {
     std::string name;
     std::string help;
     std::string placeholder;  ///< "" for a flag
+    std::string shown_default;
     bool required = false;
     bool positional = false;
+    bool repeated = false;
     std::function<void(const std::string&)> store;
   };
 
+  /// One word of the command line, as understood by the parser.
+  struct Word {
+    std::string name;  ///< without dashes; empty for a positional word
+    std::string value;
+    bool unknown = false;
+  };
+
   Options& add(Option option);
+  std::vector<Word> split(const std::vector<std::string>& words) const;
+  void store(const std::vector<Word>& words, ProblemList& problems) const;
+  void store_option(const Option& option, const std::string& value, ProblemList& problems) const;
+  bool is_override(const std::string& word) const;
+  std::string nearest_option(const std::string& name) const;
   void print_help() const;
 
   std::string usage_;
   std::string text_;
   std::vector<Option> options_;
   std::vector<std::string>* overrides_ = nullptr;
+  std::string overrides_help_;
+  std::vector<std::string> top_level_;
 };
 
 /// Thrown by Options::parse after it printed the help; main turns it into exit code 0.

@@ -147,8 +147,9 @@ struct FieldTraits<T> {
 ///       }
 ///     };
 ///
-/// The modifiers (at_least, one_of, ...) refer to the field declared last. The default of a field
-/// is the value that a default-constructed C holds.
+/// The modifiers (at_least, one_of, ...) refer to the field declared last; ranges, choices and
+/// interfaces of a list or map refer to each of its items. The default of a field is the value that
+/// a default-constructed C holds.
 template <class C>
 class ConfigSchema {
  public:
@@ -171,16 +172,16 @@ class ConfigSchema {
   }
 
   ConfigSchema& required() { return last().required = true, last().default_value = Value(), *this; }
-  ConfigSchema& at_least(double minimum) { return last().minimum = minimum, *this; }
-  ConfigSchema& at_most(double maximum) { return last().maximum = maximum, *this; }
+  ConfigSchema& at_least(double minimum) { return item().minimum = minimum, *this; }
+  ConfigSchema& at_most(double maximum) { return item().maximum = maximum, *this; }
   ConfigSchema& more_than(double minimum) {
-    return last().exclusive_minimum = true, at_least(minimum);
+    return item().exclusive_minimum = true, at_least(minimum);
   }
   ConfigSchema& less_than(double maximum) {
-    return last().exclusive_maximum = true, at_most(maximum);
+    return item().exclusive_maximum = true, at_most(maximum);
   }
   ConfigSchema& one_of(std::vector<std::string> choices) {
-    return last().choices = std::move(choices), *this;
+    return item().choices = std::move(choices), *this;
   }
   ConfigSchema& length(std::size_t items) { return last().length = items, *this; }
   ConfigSchema& since(std::string version) { return last().since = std::move(version), *this; }
@@ -189,7 +190,7 @@ class ConfigSchema {
   }
   /// For fields of type ComponentConfig: the interface of the component, e.g. "Loss".
   ConfigSchema& component(std::string interface) {
-    return last().interface = std::move(interface), *this;
+    return item().interface = std::move(interface), *this;
   }
 
   const SchemaSpec& spec() const { return spec_; }
@@ -212,6 +213,19 @@ class ConfigSchema {
 
  private:
   FieldSpec& last() { return spec_.fields.back(); }
+
+  /// The field declared last or, where it is a list or map, the description of its innermost items.
+  FieldSpec& item() {
+    FieldSpec* field = &last();
+    while (field->element) {
+      // Copies share their items; this schema changes its own.
+      auto own = std::make_shared<FieldSpec>(*field->element);
+      FieldSpec* next = own.get();
+      field->element = std::move(own);
+      field = next;
+    }
+    return *field;
+  }
 
   SchemaSpec spec_;
   std::vector<std::function<void(C&, const Value&)>> readers_;

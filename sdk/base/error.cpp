@@ -69,6 +69,8 @@ Error::Error(std::vector<Problem> problems) : problems_(std::move(problems)) {
   text_ = join_problems(problems_);
 }
 
+Error::~Error() = default;
+
 void throw_bad_input(std::string what, std::string found, std::string expected, std::string where,
                      std::string hint) {
   throw Error(Problem{ErrorCode::kBadInput, std::move(what), std::move(found), std::move(expected),

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace espalier::plugin {
+
+/// Reads a shared library as data: nothing of it is mapped for execution, no initialiser runs. The
+/// file is not trusted; every offset is checked against its size. Keeps no copy of the bytes.
+class ElfReader {
+ public:
+  /// Throws Error(kBadPlugin) unless `bytes` is a shared library for this machine: another kind of
+  /// file, another architecture, or cut short. `path` is for messages.
+  ElfReader(std::span<const std::byte> bytes, const std::string& path);
+
+  /// Content of the first section of that name; nothing when there is none. Throws
+  /// Error(kBadPlugin) when the section lies outside the file.
+  std::optional<std::string_view> section(std::string_view name) const;
+
+  /// Names that the library exports: defined, global or weak or unique, not hidden.
+  std::vector<std::string> exported_symbols() const;
+
+  /// The folders in which it looks for its libraries (DT_RUNPATH or DT_RPATH), as stored.
+  std::vector<std::string> run_path() const;
+
+ private:
+  struct Section {
+    std::string_view name;
+    std::uint32_t type = 0;
+    std::uint32_t link = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;
+  };
+
+  void check_header() const;
+  void read_sections();
+  std::string_view content(const Section& section) const;
+  std::string_view range(std::uint64_t offset, std::uint64_t size) const;
+  [[noreturn]] void refuse_truncated() const;
+
+  std::span<const std::byte> bytes_;
+  std::string path_;
+  std::vector<Section> sections_;
+};
+
+}  // namespace espalier::plugin
