@@ -2,10 +2,14 @@
 
 namespace espalier::app {
 
+int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
+int run_score(const std::vector<std::string>& arguments);
 
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
+      {"score", "loss, logits and gradients of one batch", run_score},
+      {"parity", "compare a model with a reference dump", run_parity},
       {"plugins", "list, inspect and explain plugins", run_plugins},
   };
   return kCommands;

@@ -19,11 +19,24 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The one autograd node behind every op. The implementation outlives the graph: the table never shrinks.
+constexpr std::size_t kMaximumInputs = 4;
+
+/// The one autograd node behind every op. The implementation outlives the graph: the table never shrinks. Autograd sees
+/// tensors only as direct arguments, not in a list; those that an op has not are undefined.
 struct OpNode : torch::autograd::Function<OpNode> {
-  static variable_list forward(AutogradContext* context, const variable_list& inputs,
-                               const OpImplementation* implementation, const OpAttributes& attributes) {
+  using Input = std::optional<at::Tensor>;
+
+  static variable_list forward(AutogradContext* context, const Input& a, const Input& b, const Input& c, const Input& d,
+                               std::int64_t count, const OpImplementation* implementation,
+                               const OpAttributes& attributes) {
     Saved saved;
+    variable_list inputs;
+    for (const Input* input : {&a, &b, &c, &d}) inputs.push_back(input->value_or(at::Tensor()));
+    inputs.resize(static_cast<std::size_t>(count));
+    std::vector<std::int64_t> given;  // autograd numbers only the inputs that are there
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (inputs[static_cast<std::size_t>(i)].defined()) given.push_back(i);
+    }
     variable_list outputs = implementation->forward(inputs, attributes, saved);
     context->save_for_backward(std::move(saved.tensors));
     context->saved_data["implementation"] = reinterpret_cast<std::int64_t>(implementation);
@@ -31,7 +44,8 @@ struct OpNode : torch::autograd::Function<OpNode> {
     std::vector<std::int64_t> integers(attributes.integers.begin(), attributes.integers.end());
     context->saved_data["numbers"] = std::move(numbers);
     context->saved_data["integers"] = std::move(integers);
-    context->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
+    context->saved_data["inputs"] = count;
+    context->saved_data["given"] = std::move(given);
     return outputs;
   }
 
@@ -44,11 +58,14 @@ struct OpNode : torch::autograd::Function<OpNode> {
     std::copy(numbers.begin(), numbers.end(), attributes.numbers.begin());
     std::copy(integers.begin(), integers.end(), attributes.integers.begin());
     const auto count = static_cast<std::size_t>(context->saved_data["inputs"].toInt());
+    const auto given = context->saved_data["given"].toIntVector();
     std::vector<bool> needs_grad(count);
-    for (std::size_t i = 0; i < count; ++i) needs_grad[i] = context->needs_input_grad(i);
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      needs_grad[static_cast<std::size_t>(given[i])] = context->needs_input_grad(i);
+    }
     Saved saved{context->get_saved_variables()};
     variable_list grads = implementation->backward(saved, attributes, grad_outputs, needs_grad);
-    grads.resize(count + 2);  // the implementation and the attributes have no gradient
+    grads.resize(kMaximumInputs + 3);  // count, implementation and attributes have no gradient
     return grads;
   }
 };
@@ -103,7 +120,13 @@ Tensors call(std::string_view op, Tensors inputs, const OpAttributes& attributes
   const bool records = at::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& t) {
                          return t.defined() && t.requires_grad();
                        });
-  if (records) return OpNode::apply(inputs, &implementation, attributes);
+  if (records) {
+    ESPALIER_ASSERT(inputs.size() <= kMaximumInputs, "an op has too many inputs");
+    const auto count = static_cast<std::int64_t>(inputs.size());
+    inputs.resize(kMaximumInputs);
+    const auto input = [&](std::size_t i) { return inputs[i].defined() ? OpNode::Input(inputs[i]) : std::nullopt; };
+    return OpNode::apply(input(0), input(1), input(2), input(3), count, &implementation, attributes);
+  }
   Saved saved;
   return implementation.forward(inputs, attributes, saved);
 }

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/base/value.h"
+#include "plugin/catalog.h"
+
+namespace espalier {
+
+/// A component that the front end chose, with its checked config.
+struct ChosenComponent {
+  plugin::ComponentRef component;
+  Value config;
+};
+
+/// What the front end asks of the engine. Both are of one build and share espalier_base, so plain C++ types pass.
+struct EngineRequest {
+  std::string command;  ///< "score", "train", ...
+  Value options;        ///< a table; each command knows its own
+  std::vector<std::shared_ptr<const plugin::Plugin>> plugins;  ///< in the order of loading
+  std::map<std::string, ChosenComponent> components;           ///< by recipe section: "model", "dataset", ...
+};
+
+/// Exported by libespalier_engine.so under this name. Returns the exit code; throws Error.
+using EngineEntry = int (*)(const EngineRequest& request);
+inline constexpr const char* kEngineEntryName = "espalier_engine_run";
+
+}  // namespace espalier
