@@ -14,19 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> split_commas(const std::vector<std::string>& lists) {
-  std::vector<std::string> items;
-  for (const std::string& list : lists) {
-    std::size_t begin = 0;
-    while (begin <= list.size()) {
-      const std::size_t end = std::min(list.find(',', begin), list.size());
-      if (end > begin) items.push_back(list.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
-  return items;
-}
-
 std::vector<std::string> architectures_of(const Value& config) {
   std::vector<std::string> names;
   const Value* list = config.find("architectures");
@@ -54,20 +41,6 @@ std::string engine_path() {
 }
 
 }  // namespace
-
-void PluginOptions::declare(Options& options) {
-  options.values("plugins", files, "plugin files to use besides those found, separated by commas")
-      .values("plugin-path", folders, "folders with plugins, searched first");
-}
-
-plugin::Catalog PluginOptions::scan() const {
-  plugin::CatalogOptions where;
-  where.files = split_commas(files);
-  where.folders = split_commas(folders);
-  plugin::Catalog catalog = plugin::Catalog::scan(where);
-  catalog.require_named();
-  return catalog;
-}
 
 ChosenComponent choose_model_provider(const plugin::Catalog& catalog, const std::string& folder) {
   const std::string path = (fs::path(folder) / "config.json").string();

@@ -3,20 +3,10 @@
 #include <string>
 #include <vector>
 
-#include "app/options.h"
 #include "plugin/catalog.h"
 #include "plugin/engine_request.h"
 
 namespace espalier::app {
-
-/// Where plugins are looked for: the options that every computing command has.
-struct PluginOptions {
-  std::vector<std::string> files;    ///< --plugins a.so,b.so
-  std::vector<std::string> folders;  ///< --plugin-path
-
-  void declare(Options& options);
-  plugin::Catalog scan() const;
-};
 
 /// The model plugin for a folder, by the architectures of its config.json; nothing is loaded.
 ChosenComponent choose_model_provider(const plugin::Catalog& catalog, const std::string& folder);

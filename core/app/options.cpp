@@ -147,6 +147,24 @@ Options& Options::values(const std::string& name, std::vector<std::string>& targ
               .store = [&target](const std::string& text) { target.push_back(text); }});
 }
 
+Options& Options::separated(const std::string& name, std::vector<std::string>& target,
+                            char separator, const std::string& placeholder,
+                            const std::string& help) {
+  const auto store = [&target, separator](const std::string& text) {
+    std::size_t start = 0;
+    while (start <= text.size()) {
+      const std::size_t end = std::min(text.find(separator, start), text.size());
+      if (end > start) target.push_back(text.substr(start, end - start));
+      start = end + 1;
+    }
+  };
+  return add({.name = name,
+              .help = help,
+              .placeholder = placeholder,
+              .repeated = true,
+              .store = store});
+}
+
 Options& Options::positional(const std::string& name, std::string& target, const std::string& help,
                              bool required) {
   return add({.name = name,

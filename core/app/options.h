@@ -31,6 +31,9 @@ class Options {
   /// May be given several times.
   Options& values(const std::string& name, std::vector<std::string>& target,
                   const std::string& help);
+  /// A list in one word, such as "a.so,b.so"; may be given several times.
+  Options& separated(const std::string& name, std::vector<std::string>& target, char separator,
+                     const std::string& placeholder, const std::string& help);
   /// The next positional word.
   Options& positional(const std::string& name, std::string& target, const std::string& help,
                       bool required = true);

@@ -1,6 +1,7 @@
 #include "app/command.h"
 #include "app/compute.h"
 #include "app/options.h"
+#include "app/plugin_options.h"
 
 namespace espalier::app {
 
@@ -10,21 +11,22 @@ int run_parity(const std::vector<std::string>& arguments) {
   std::string model;
   std::string expected;
   bool json = false;
-  PluginOptions plugins;
+  plugin::CatalogOptions plugins;
   Options options("parity --model DIR --expected expected.safetensors [--json]",
                   "Compares a model with a reference dump: logits, hidden states, loss, every gradient, padded and\n"
                   "packed batches. Exits with 1 when a difference is past its tolerance.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("expected", expected, "safetensors file with the reference", true)
       .flag("json", json, "print JSON");
-  plugins.declare(options);
+  add_plugin_options(options, plugins);
   options.parse(arguments);
 
   Table table;
   table.set("expected", expected);
   table.set("json", json);
   request.options = std::move(table);
-  const plugin::Catalog catalog = plugins.scan();
+  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
+  catalog.require_named();
   add_model(request, catalog, model);
   return run_engine(std::move(request), catalog);
 }

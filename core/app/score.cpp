@@ -1,6 +1,7 @@
 #include "app/command.h"
 #include "app/compute.h"
 #include "app/options.h"
+#include "app/plugin_options.h"
 
 namespace espalier::app {
 
@@ -14,7 +15,7 @@ int run_score(const std::vector<std::string>& arguments) {
   bool logits = false;
   bool gradients = false;
   bool shifted = false;
-  PluginOptions plugins;
+  plugin::CatalogOptions plugins;
   Options options("score --model DIR --input IN.safetensors --output OUT.safetensors [--logits] [--gradients]",
                   "Runs a model over one batch and writes loss, logits and gradients. The input holds input_ids\n"
                   "[batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels (-100 ignored).");
@@ -25,7 +26,7 @@ int run_score(const std::vector<std::string>& arguments) {
       .flag("gradients", gradients, "write grad.<name>, the gradient of the mean loss")
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
       .value("dtype", dtype, "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
-  plugins.declare(options);
+  add_plugin_options(options, plugins);
   options.parse(arguments);
 
   Table table;
@@ -36,7 +37,8 @@ int run_score(const std::vector<std::string>& arguments) {
   table.set("shifted-labels", shifted);
   if (!dtype.empty()) table.set("dtype", dtype);
   request.options = std::move(table);
-  const plugin::Catalog catalog = plugins.scan();
+  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
+  catalog.require_named();
   add_model(request, catalog, model);
   return run_engine(std::move(request), catalog);
 }

@@ -94,13 +94,13 @@ void Catalog::add_folder(const std::string& folder, const std::string& origin) {
     if (path.ends_with(kSuffix)) files.push_back(path);
   }
   if (error) {
-    candidates_.push_back({folder, origin, Verdict::kRefused,
-                           {{ErrorCode::kBadInput,
-                             "cannot search the plugin folder: " + error.message(), folder,
-                             "a readable folder with NAME.espalier.so files", origin,
-                             "correct the path, or leave it out"}},
-                           {},
-                           nullptr});
+    Candidate& candidate = candidates_.emplace_back();
+    candidate.path = folder;
+    candidate.origin = origin;
+    candidate.problems = {{ErrorCode::kBadInput,
+                           "cannot search the plugin folder: " + error.message(), folder,
+                           "a readable folder with NAME.espalier.so files", origin,
+                           "correct the path, or leave it out"}};
     return;
   }
   std::sort(files.begin(), files.end());
@@ -110,13 +110,20 @@ void Catalog::add_folder(const std::string& folder, const std::string& origin) {
 void Catalog::add_file(const std::string& file, const std::string& origin) {
   std::error_code error;
   const fs::path canonical = fs::canonical(file, error);
-  Candidate candidate{error ? file : canonical.string(), origin, Verdict::kRefused, {}, {}, nullptr};
+  Candidate candidate;
+  candidate.path = error ? file : canonical.string();
+  candidate.origin = origin;
   try {
     candidate.problems = permission_problems(candidate.path);
     if (candidate.problems.empty()) {
-      candidate.plugin = std::make_shared<const Plugin>(
-          Plugin{read_plugin_file(candidate.path), candidate.path, origin});
-      candidate.verdict = Verdict::kAccepted;
+      ManifestReading reading = read_plugin_file(candidate.path);
+      candidate.id = reading.manifest.id;
+      candidate.problems = std::move(reading.problems);
+      if (candidate.problems.empty()) {
+        candidate.plugin = std::make_shared<const Plugin>(
+            Plugin{std::move(reading.manifest), candidate.path, origin});
+        candidate.verdict = Verdict::kAccepted;
+      }
     }
   } catch (const Error& refusal) {
     candidate.problems = refusal.problems();
@@ -127,7 +134,7 @@ void Catalog::add_file(const std::string& file, const std::string& origin) {
 void Catalog::settle_duplicates() {
   std::map<std::string, std::vector<Candidate*>> by_id;
   for (Candidate& candidate : candidates_) {
-    if (candidate.plugin) by_id[candidate.plugin->manifest.id].push_back(&candidate);
+    if (candidate.plugin) by_id[candidate.id].push_back(&candidate);
   }
   for (auto& [id, same_id] : by_id) {
     if (same_id.size() < 2) continue;
@@ -176,7 +183,7 @@ std::shared_ptr<const Plugin> Catalog::plugin(std::string_view id) const {
   if (auto found = find_plugin(id)) return found;
   std::vector<std::string> ids;
   for (const Candidate& candidate : candidates_) {
-    if (candidate.plugin && candidate.plugin->manifest.id == id) throw Error(candidate.problems);
+    if (candidate.id == id && !candidate.problems.empty()) throw Error(candidate.problems);
     if (candidate.verdict == Verdict::kAccepted) ids.push_back(candidate.plugin->manifest.id);
   }
   const std::string hint = did_you_mean(id, ids);

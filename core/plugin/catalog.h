@@ -29,10 +29,11 @@ enum class Verdict {
 struct Candidate {
   std::string path;  ///< canonical; as given where there is no such file
   std::string origin;
+  std::string id;  ///< of the plugin; empty when the manifest could not be read
   Verdict verdict = Verdict::kRefused;
   std::vector<Problem> problems;         ///< why it was refused
   std::string same_as;                   ///< for kSameFile
-  std::shared_ptr<const Plugin> plugin;  ///< null when the manifest could not be read
+  std::shared_ptr<const Plugin> plugin;  ///< null when the manifest could not be read completely
 };
 
 /// A component and the plugin that has it. Never null inside; `component` lives in `plugin`.

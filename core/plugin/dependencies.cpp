@@ -62,7 +62,7 @@ class Ordering {
     if (!needed) {
       std::string found = "no such plugin";
       for (const Candidate& candidate : catalog_.candidates()) {
-        if (candidate.plugin && candidate.plugin->manifest.id == requirement->id)
+        if (candidate.id == requirement->id && !candidate.problems.empty())
           found = candidate.path + ", which was refused: " + candidate.problems.front().what;
       }
       add(plugin, "requires a plugin that is not there", found, text,

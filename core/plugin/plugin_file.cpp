@@ -63,13 +63,14 @@ std::vector<Problem> compatibility_problems(const PluginManifest& header, const 
   return compare_fingerprints(header.fingerprint, host_fingerprint(), header.id, path);
 }
 
-PluginManifest read_plugin_file(const std::string& path) {
+ManifestReading read_plugin_file(const std::string& path) {
   require_regular_file(path);
   const Value value = manifest_of(path);
-  const PluginManifest header = manifest_header_from_value(value, path);
-  std::vector<Problem> problems = compatibility_problems(header, path);
-  if (!problems.empty()) throw Error(std::move(problems));
-  return manifest_from_value(value, path);
+  ManifestReading reading;
+  reading.manifest = manifest_header_from_value(value, path);
+  reading.problems = compatibility_problems(reading.manifest, path);
+  if (reading.problems.empty()) reading.manifest = manifest_from_value(value, path);
+  return reading;
 }
 
 std::vector<Problem> permission_problems(const std::string& file) {

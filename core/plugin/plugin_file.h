@@ -15,10 +15,17 @@ struct Plugin {
   std::string origin;  ///< how it was found: "--plugins", "--plugin-path", ...
 };
 
+/// A manifest as read from a file. With problems, the plugin can't be used with this program and
+/// only the header (id, version, tier, ABI, fingerprint) is filled: a plugin for another version of
+/// Espalier may describe its components in a way that this one does not understand.
+struct ManifestReading {
+  PluginManifest manifest;
+  std::vector<Problem> problems;
+};
+
 /// Reads the manifest of `path` as data and runs nothing. Throws Error(kBadPlugin) when the file is
-/// no plugin for this machine or its manifest can't be understood; ABI and fingerprint are checked
-/// first, because a plugin for another version of Espalier may write its manifest differently.
-PluginManifest read_plugin_file(const std::string& path);
+/// no plugin for this machine or its manifest is malformed.
+ManifestReading read_plugin_file(const std::string& path);
 
 /// Why this program can't load a plugin with these properties: tier, ABI version, fingerprint; all
 /// at once, empty when it can.

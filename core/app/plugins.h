@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+#include "plugin/catalog.h"
+
+namespace espalier::app {
+
+/// `espalier plugins list`: what can be used. Exit code 0.
+int list_plugins(const plugin::Catalog& catalog, bool json);
+
+/// `espalier plugins inspect NAME`: a plugin, or one component, with its configuration. Exit code
+/// 0; an unknown name is an Error.
+int inspect_plugin(const plugin::Catalog& catalog, const std::string& name, bool json);
+
+/// `espalier plugins why NAME`: what a plugin or component name means here, and why. Exit code 0
+/// when it can be used, 3 when it was refused; an unknown name is an Error.
+int explain_plugin(const plugin::Catalog& catalog, const std::string& name, bool json);
+
+/// `espalier plugins doctor`: the verdict on every file that was looked at, and facts of this
+/// machine. Exit code 0, or 3 when a file was refused.
+int diagnose_plugins(const plugin::Catalog& catalog, bool json);
+
+}  // namespace espalier::app

@@ -1,0 +1,89 @@
+#include "config/host_config.h"
+
+namespace espalier::config {
+
+ConfigSchema<RunConfig> RunConfig::schema() {
+  return ConfigSchema<RunConfig>()
+      .field("seed", &RunConfig::seed, "start of all randomness: shuffling, dropout, initialisation")
+      .at_least(0)
+      .field("output_dir", &RunConfig::output_dir, "the run folder; default: runs/ and the recipe's name");
+}
+
+ConfigSchema<ModelConfig> ModelConfig::schema() {
+  const std::vector<std::string> dtypes = {"auto", "float32", "bfloat16", "float16"};
+  return ConfigSchema<ModelConfig>()
+      .field("path", &ModelConfig::path, "a model folder, or a hub id that is in the local cache")
+      .required()
+      .field("dtype", &ModelConfig::dtype, "how weights are stored; auto: as in the checkpoint")
+      .one_of(dtypes)
+      .field("compute_dtype", &ModelConfig::compute_dtype,
+             "how products are computed; auto: what is fast on this machine")
+      .one_of(dtypes);
+}
+
+ConfigSchema<DataloaderConfig> DataloaderConfig::schema() {
+  return ConfigSchema<DataloaderConfig>()
+      .field("shuffle", &DataloaderConfig::shuffle, "another order in each epoch, from the seed")
+      .field("num_workers", &DataloaderConfig::num_workers,
+             "threads that prepare batches; 0: the training thread does")
+      .at_least(0)
+      .field("prefetch_factor", &DataloaderConfig::prefetch_factor, "batches ready ahead, for each thread")
+      .at_least(1)
+      .field("drop_last", &DataloaderConfig::drop_last, "leave out the last batch when it is not full");
+}
+
+ConfigSchema<PackedSequenceConfig> PackedSequenceConfig::schema() {
+  return ConfigSchema<PackedSequenceConfig>()
+      .field("packed_sequence_size", &PackedSequenceConfig::packed_sequence_size,
+             "tokens of a pack of several samples; 0: no packing")
+      .at_least(0);
+}
+
+ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {
+  return ConfigSchema<StepSchedulerConfig>()
+      .field("global_batch_size", &StepSchedulerConfig::global_batch_size,
+             "samples of one optimizer step, over all ranks and micro-batches")
+      .at_least(1)
+      .field("local_batch_size", &StepSchedulerConfig::local_batch_size, "samples of one micro-batch")
+      .at_least(1)
+      .field("max_steps", &StepSchedulerConfig::max_steps, "stop after that many optimizer steps")
+      .at_least(1)
+      .field("num_epochs", &StepSchedulerConfig::num_epochs,
+             "stop after that many passes over the data; default: 1 without max_steps")
+      .at_least(1)
+      .field("val_every_steps", &StepSchedulerConfig::val_every_steps, "validate after every so many steps")
+      .at_least(1)
+      .field("ckpt_every_steps", &StepSchedulerConfig::ckpt_every_steps,
+             "write a checkpoint after every so many steps")
+      .at_least(1);
+}
+
+ConfigSchema<ClipGradNormConfig> ClipGradNormConfig::schema() {
+  return ConfigSchema<ClipGradNormConfig>()
+      .field("max_norm", &ClipGradNormConfig::max_norm, "largest norm of all gradients; 0: no clipping")
+      .at_least(0);
+}
+
+ConfigSchema<CheckpointConfig> CheckpointConfig::schema() {
+  return ConfigSchema<CheckpointConfig>()
+      .field("enabled", &CheckpointConfig::enabled, "write checkpoints")
+      .field("max_recent_checkpoints", &CheckpointConfig::max_recent_checkpoints,
+             "how many are kept; older ones are removed")
+      .at_least(1);
+}
+
+ConfigSchema<LoggingConfig> LoggingConfig::schema() {
+  return ConfigSchema<LoggingConfig>()
+      .field("every_steps", &LoggingConfig::every_steps, "steps from one progress line to the next")
+      .at_least(1);
+}
+
+ConfigSchema<DistEnvConfig> DistEnvConfig::schema() {
+  return ConfigSchema<DistEnvConfig>()
+      .field("backend", &DistEnvConfig::backend, "how ranks exchange tensors; auto: by device")
+      .one_of({"auto", "gloo", "nccl"})
+      .field("timeout_minutes", &DistEnvConfig::timeout_minutes, "how long a rank waits for the others")
+      .more_than(0);
+}
+
+}  // namespace espalier::config

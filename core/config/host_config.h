@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "espalier/base/config_schema.h"
+
+/// The sections of a recipe that belong to the host itself. Sections that name a component are
+/// declared by the component's plugin.
+namespace espalier::config {
+
+/// The keys outside all sections.
+struct RunConfig {
+  std::int64_t seed = 42;
+  std::string output_dir;  ///< empty in the recipe: "runs/" and the recipe's name
+
+  static ConfigSchema<RunConfig> schema();
+};
+
+struct ModelConfig {
+  std::string path;
+  std::string dtype = "auto";
+  std::string compute_dtype = "auto";
+
+  static ConfigSchema<ModelConfig> schema();
+};
+
+struct DataloaderConfig {
+  bool shuffle = true;
+  std::int64_t num_workers = 1;
+  std::int64_t prefetch_factor = 2;
+  bool drop_last = false;
+
+  static ConfigSchema<DataloaderConfig> schema();
+};
+
+struct PackedSequenceConfig {
+  std::int64_t packed_sequence_size = 0;
+
+  static ConfigSchema<PackedSequenceConfig> schema();
+};
+
+struct StepSchedulerConfig {
+  std::int64_t global_batch_size = 32;
+  std::int64_t local_batch_size = 8;
+  std::optional<std::int64_t> max_steps;
+  std::optional<std::int64_t> num_epochs;  ///< 1 where max_steps is not given either
+  std::optional<std::int64_t> val_every_steps;
+  std::optional<std::int64_t> ckpt_every_steps;
+
+  static ConfigSchema<StepSchedulerConfig> schema();
+};
+
+struct ClipGradNormConfig {
+  double max_norm = 1.0;  ///< 0: the norm is measured and nothing is clipped
+
+  static ConfigSchema<ClipGradNormConfig> schema();
+};
+
+struct CheckpointConfig {
+  bool enabled = true;
+  std::int64_t max_recent_checkpoints = 2;
+
+  static ConfigSchema<CheckpointConfig> schema();
+};
+
+struct LoggingConfig {
+  std::int64_t every_steps = 1;
+
+  static ConfigSchema<LoggingConfig> schema();
+};
+
+struct DistEnvConfig {
+  std::string backend = "auto";
+  double timeout_minutes = 1.0;
+
+  static ConfigSchema<DistEnvConfig> schema();
+};
+
+}  // namespace espalier::config

@@ -1,0 +1,39 @@
+#include "config/sections.h"
+
+#include "config/host_config.h"
+
+namespace espalier::config {
+namespace {
+
+template <class Config>
+SchemaSpec schema_of() {
+  return Config::schema().spec();
+}
+
+constexpr Section kSections[] = {
+    {.name = "", .schema = schema_of<RunConfig>},
+    {.name = "model", .schema = schema_of<ModelConfig>},
+    {.name = "dataset", .interface = "Dataset", .required = true},
+    {.name = "validation_dataset", .interface = "Dataset", .type_like = "dataset"},
+    {.name = "dataloader", .schema = schema_of<DataloaderConfig>},
+    {.name = "packed_sequence", .schema = schema_of<PackedSequenceConfig>},
+    {.name = "step_scheduler", .schema = schema_of<StepSchedulerConfig>},
+    {.name = "objective", .interface = "Objective", .required = true, .has_default = true},
+    {.name = "loss_fn", .interface = "Loss", .required = true, .has_default = true},
+    {.name = "optimizer", .interface = "Optimizer", .required = true, .has_default = true},
+    {.name = "lr_scheduler", .interface = "LrScheduler", .has_default = true},
+    {.name = "clip_grad_norm", .schema = schema_of<ClipGradNormConfig>},
+    {.name = "checkpoint", .schema = schema_of<CheckpointConfig>},
+    {.name = "distributed", .interface = "ParallelStrategy", .has_default = true},
+    {.name = "dist_env", .schema = schema_of<DistEnvConfig>},
+    {.name = "peft", .interface = "Adapter"},
+    {.name = "quantization", .interface = "Quantizer"},
+    {.name = "kernels", .interface = "KernelPack"},
+    {.name = "logging", .schema = schema_of<LoggingConfig>},
+};
+
+}  // namespace
+
+std::span<const Section> sections() { return kSections; }
+
+}  // namespace espalier::config
