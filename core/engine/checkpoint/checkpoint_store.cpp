@@ -1,0 +1,178 @@
+#include "engine/checkpoint/checkpoint_store.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "espalier/base/atomic_file.h"
+#include "espalier/base/error.h"
+#include "espalier/base/file.h"
+#include "espalier/base/json.h"
+#include "espalier/io/tensor_io.h"
+
+namespace espalier {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kFormatVersion = 1;
+constexpr const char* kSavingPrefix = ".saving-";
+constexpr const char* kRemovingPrefix = ".removing-";
+
+std::string name_of_step(std::int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
+}
+
+void rename_or_throw(const fs::path& from, const fs::path& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) throw_io("rename", from.string(), errno);
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) throw_io("create", folder.string(), failure.value());
+}
+
+std::int64_t int_of(const Value& value, const char* key) {
+  const Value* found = value.find(key);
+  if (found == nullptr) throw_bad_input("the checkpoint's state has no '" + std::string(key) + "'", {}, "an integer", value.position().to_string());
+  return found->as_int();
+}
+
+std::string text_of(const Value& value, const char* key) {
+  const Value* found = value.find(key);
+  return found == nullptr ? std::string() : found->as_string();
+}
+
+/// The parameter's new value from the checkpoint, with its shape and dtype checked.
+at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter, const std::string& file) {
+  const auto found = tensors.find(parameter.name());
+  if (found == tensors.end()) {
+    throw_bad_input("the checkpoint has no tensor '" + parameter.name() + "'", {}, parameter.name(), file,
+                    "the checkpoint belongs to another model; use --resume never or another output_dir");
+  }
+  if (found->second.sizes() != parameter.value().sizes() ||
+      found->second.scalar_type() != parameter.value().scalar_type()) {
+    throw_bad_input("tensor '" + parameter.name() + "' of the checkpoint has another shape or dtype than the model",
+                    c10::str(found->second.sizes(), " ", found->second.scalar_type()),
+                    c10::str(parameter.value().sizes(), " ", parameter.value().scalar_type()), file,
+                    "the checkpoint belongs to another model; use --resume never or another output_dir");
+  }
+  return std::move(found->second);
+}
+
+}  // namespace
+
+Value TrainState::to_value() const {
+  Table table;
+  table.set("format_version", kFormatVersion);
+  table.set("step", step);
+  table.set("epoch", epoch);
+  table.set("total_steps", total_steps);
+  table.set("seed", static_cast<std::int64_t>(seed));
+  table.set("next_sample", loader.next_sample);
+  table.set("num_threads", num_threads);
+  table.set("gemm_provider", gemm_provider);
+  table.set("instruction_set", instruction_set);
+  return table;
+}
+
+TrainState TrainState::from_value(const Value& value) {
+  if (int_of(value, "format_version") != kFormatVersion) {
+    throw_bad_input("the checkpoint was written by another version of Espalier",
+                    "format " + std::to_string(int_of(value, "format_version")), "format " + std::to_string(kFormatVersion),
+                    value.position().to_string());
+  }
+  TrainState state;
+  state.step = int_of(value, "step");
+  state.epoch = int_of(value, "epoch");
+  state.total_steps = int_of(value, "total_steps");
+  state.seed = static_cast<std::uint64_t>(int_of(value, "seed"));
+  state.loader.next_sample = int_of(value, "next_sample");
+  state.num_threads = int_of(value, "num_threads");
+  state.gemm_provider = text_of(value, "gemm_provider");
+  state.instruction_set = text_of(value, "instruction_set");
+  return state;
+}
+
+CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep) : folder_(std::move(folder)), keep_(keep) {}
+
+void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
+                           const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const fs::path folder(folder_);
+  const std::string name = name_of_step(state.step);
+  const fs::path saving = folder / (kSavingPrefix + name);
+  make_folder(saving);
+  try {
+    std::vector<TensorSource> weights;
+    for (const auto& parameter : parameters) weights.push_back(tensor_source(parameter->name(), parameter->value()));
+    write_safetensors((saving / "model.safetensors").string(), weights);
+    write_tensors((saving / "optimizer.safetensors").string(), optimizer.state());
+    write_file_atomically((saving / "state.json").string(), dump_json(state.to_value(), 2) + "\n");
+    sync_folder(saving.string());
+    if (fs::exists(folder / name)) remove(name);
+    rename_or_throw(saving, folder / name);
+    sync_folder(folder_);
+  } catch (...) {
+    std::error_code ignored;  // the first failure is the one to report
+    fs::remove_all(saving, ignored);
+    throw;
+  }
+  write_file_atomically((folder / "LATEST").string(), name + "\n");
+  remove_old();
+}
+
+std::vector<std::string> CheckpointStore::complete() const {
+  std::vector<std::string> names;
+  std::error_code ignored;  // no folder: no checkpoints
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && fs::exists(entry.path() / "state.json")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void CheckpointStore::remove(const std::string& name) {
+  // Renamed first, so that a checkpoint that is half removed is never taken for one.
+  const fs::path doomed = fs::path(folder_) / (kRemovingPrefix + name);
+  std::error_code failure;
+  fs::remove_all(doomed, failure);
+  rename_or_throw(fs::path(folder_) / name, doomed);
+  fs::remove_all(doomed, failure);
+  if (failure) throw_io("remove", doomed.string(), failure.value());
+}
+
+void CheckpointStore::remove_old() {
+  std::vector<std::string> names = complete();
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < names.size(); ++i) remove(names[i]);
+}
+
+std::optional<std::string> CheckpointStore::latest() {
+  std::error_code ignored;
+  std::vector<fs::path> left_behind;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kSavingPrefix) || name.starts_with(kRemovingPrefix)) left_behind.push_back(entry.path());
+  }
+  for (const fs::path& path : left_behind) fs::remove_all(path, ignored);
+  const std::vector<std::string> names = complete();
+  if (names.empty()) return std::nullopt;
+  return (fs::path(folder_) / names.back()).string();
+}
+
+TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                                 const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const fs::path folder(checkpoint);
+  const TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
+  const std::string weights = (folder / "model.safetensors").string();
+  std::map<std::string, at::Tensor> tensors = read_tensors(weights);
+  for (const auto& parameter : parameters) parameter->set_value(restored(tensors, *parameter, weights));
+  optimizer.load_state(read_tensors((folder / "optimizer.safetensors").string()));
+  return state;
+}
+
+}  // namespace espalier

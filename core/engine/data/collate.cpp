@@ -1,0 +1,111 @@
+#include "engine/data/collate.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "espalier/base/error.h"
+#include "espalier/sdk/batch.h"
+
+namespace espalier {
+namespace {
+
+std::int64_t length_of(const Row& row) {
+  std::int64_t length = 0;
+  for (const Sample& sample : row) length += static_cast<std::int64_t>(sample.input_ids.size());
+  return length;
+}
+
+/// Boundaries of the documents of a row: 0, ..., its length.
+std::vector<std::int64_t> boundaries_of(const Row& row) {
+  std::vector<std::int64_t> boundaries;
+  std::int64_t begin = 0;
+  for (const Sample& sample : row) {
+    boundaries.push_back(begin);
+    for (const std::int64_t start : sample.document_starts) {
+      if (start > 0) boundaries.push_back(begin + start);
+    }
+    begin += static_cast<std::int64_t>(sample.input_ids.size());
+  }
+  boundaries.push_back(begin);
+  return boundaries;
+}
+
+void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int64_t fallback, std::int64_t* out) {
+  for (const Sample& sample : row) {
+    const std::vector<std::int64_t>& values = sample.*list;
+    out = values.empty() ? std::fill_n(out, sample.input_ids.size(), fallback)
+                         : std::copy(values.begin(), values.end(), out);
+  }
+}
+
+at::Tensor cu_seqlens_of(std::span<const Row> rows) {
+  std::vector<std::vector<std::int64_t>> boundaries;
+  std::size_t longest = 0;
+  for (const Row& row : rows) longest = std::max(longest, boundaries.emplace_back(boundaries_of(row)).size());
+  at::Tensor tensor = at::zeros({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, at::kLong);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    boundaries[r].resize(longest, boundaries[r].back());
+    std::copy(boundaries[r].begin(), boundaries[r].end(), tensor.data_ptr<std::int64_t>() + r * longest);
+  }
+  return tensor;
+}
+
+}  // namespace
+
+void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length) {
+  const std::size_t length = sample.input_ids.size();
+  const auto fits = [&](const std::vector<std::int64_t>& list) { return list.empty() || list.size() == length; };
+  if (sample.labels.size() != length || !fits(sample.attention_mask) || !fits(sample.position_ids)) {
+    throw Error(Problem{ErrorCode::kBadPlugin, "a dataset made a sample whose lists differ in length",
+                        std::to_string(length) + " input_ids, " + std::to_string(sample.labels.size()) + " labels",
+                        "one label for each token", "sample " + std::to_string(number), {}});
+  }
+  if (max_length <= 0 || static_cast<std::int64_t>(length) <= max_length) return;
+  for (auto* list : {&sample.input_ids, &sample.labels, &sample.attention_mask, &sample.position_ids}) {
+    if (!list->empty()) list->resize(static_cast<std::size_t>(max_length));
+  }
+  std::erase_if(sample.document_starts, [&](std::int64_t start) { return start >= max_length; });
+}
+
+Batch collate(std::span<const Row> rows, std::int32_t pad_id) {
+  std::int64_t longest = 1;
+  bool several_documents = false;
+  bool own_positions = false;
+  bool masked = false;
+  for (const Row& row : rows) {
+    longest = std::max(longest, length_of(row));
+    several_documents = several_documents || row.size() > 1;
+    for (const Sample& sample : row) {
+      several_documents = several_documents || !sample.document_starts.empty();
+      own_positions = own_positions || !sample.position_ids.empty();
+      masked = masked || !sample.attention_mask.empty();
+    }
+  }
+  const auto count = static_cast<std::int64_t>(rows.size());
+  at::Tensor ids = at::full({count, longest}, pad_id, at::kLong);
+  at::Tensor labels = at::full({count, longest}, kIgnoredLabel, at::kLong);
+  at::Tensor mask = at::zeros({count, longest}, at::kLong);
+  at::Tensor positions = at::zeros({count, longest}, at::kLong);
+  for (std::int64_t r = 0; r < count; ++r) {
+    const Row& row = rows[static_cast<std::size_t>(r)];
+    const std::int64_t offset = r * longest;
+    copy_row(row, &Sample::input_ids, pad_id, ids.data_ptr<std::int64_t>() + offset);
+    copy_row(row, &Sample::labels, kIgnoredLabel, labels.data_ptr<std::int64_t>() + offset);
+    copy_row(row, &Sample::attention_mask, 1, mask.data_ptr<std::int64_t>() + offset);
+    if (own_positions) copy_row(row, &Sample::position_ids, 0, positions.data_ptr<std::int64_t>() + offset);
+    masked = masked || length_of(row) < longest;
+  }
+  Batch batch;
+  batch.tensors = {{"input_ids", ids}, {"labels", labels}};
+  if (masked) batch.tensors.emplace("attention_mask", mask);
+  if (own_positions) batch.tensors.emplace("position_ids", positions);
+  if (several_documents) batch.tensors.emplace("cu_seqlens", cu_seqlens_of(rows));
+  const TokenLayout layout = make_layout({batch.tensors});
+  batch.num_tokens = layout.tokens();
+  batch.num_label_tokens = shift_labels(layout, labels).ne(kIgnoredLabel).sum().item<std::int64_t>();
+  return batch;
+}
+
+}  // namespace espalier

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "espalier/sdk/dataset.h"
+
+namespace espalier {
+
+/// One row of a batch: samples that share it, one after the other.
+using Row = std::vector<Sample>;
+
+/// Pads rows on the right to the longest and makes tensors [rows, seq]: input_ids, labels, attention_mask; cu_seqlens
+/// where a row holds several documents; position_ids where samples bring their own. Counts tokens and labels as the model
+/// will see them.
+Batch collate(std::span<const Row> rows, std::int32_t pad_id);
+
+/// Throws Error(kBadInput) when the lists of a sample differ in length; cuts it to `max_length` tokens (0: not).
+void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length);
+
+}  // namespace espalier

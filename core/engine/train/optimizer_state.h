@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/sdk/optimizer.h"
+#include "espalier/sdk/parameter.h"
+
+namespace espalier {
+
+/// The optimizer with the tensors that it updates: parameters in groups of equal treatment, and their state.
+class ESPALIER_API ParameterOptimizer {
+ public:
+  /// Throws Error(kBadInput) when a pattern of a group matches no parameter.
+  ParameterOptimizer(std::shared_ptr<Optimizer> optimizer, std::vector<std::shared_ptr<Parameter>> parameters);
+
+  /// Applies the gradients held by the parameters and clears them. `step` counts from 1; `lr` is the scheduled rate.
+  void step(std::int64_t step, double lr);
+  double base_lr() const { return optimizer_->lr(); }
+  const std::vector<std::shared_ptr<Parameter>>& parameters() const { return parameters_; }
+  void clear_gradients();
+
+  /// State tensors by "<state>.<parameter>"; empty before the first step.
+  std::map<std::string, at::Tensor> state() const;
+  void load_state(std::map<std::string, at::Tensor> state);
+  /// Bytes of state once it exists.
+  std::int64_t state_bytes() const;
+
+ private:
+  struct Group {
+    double lr_multiplier = 1.0;
+    double weight_decay = 0.0;
+    at::ScalarType dtype = at::kFloat;
+    std::vector<std::size_t> members;  ///< indices into parameters_
+  };
+
+  void make_groups();
+  void create_state();
+
+  std::shared_ptr<Optimizer> optimizer_;
+  std::vector<std::shared_ptr<Parameter>> parameters_;
+  std::vector<OptimizerStateSpec> specs_;
+  std::vector<Group> groups_;
+  std::vector<std::vector<at::Tensor>> states_;  ///< [spec][parameter]
+};
+
+/// L2 norm over the gradients of all parameters, in float64 so that large sums neither overflow nor lose digits.
+ESPALIER_API double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters);
+
+/// Scales all gradients by min(1, max_norm / (norm + 1e-6)).
+ESPALIER_API void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm, double max_norm);
+
+}  // namespace espalier

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/data/loader.h"
+#include "engine/train/optimizer_state.h"
+#include "espalier/sdk/lr_scheduler.h"
+#include "espalier/sdk/objective.h"
+#include "espalier/sdk/parallel_strategy.h"
+
+namespace espalier {
+
+/// What a step is computed with; borrowed.
+struct TrainingParts {
+  Model& model;
+  Objective& objective;
+  Loss& loss;
+  ParameterOptimizer& optimizer;
+  const LrScheduler& lr_scheduler;
+  ParallelStrategy* strategy = nullptr;  ///< nullptr: one process holds everything
+  double max_norm = 0.0;                 ///< gradients are clipped to this norm; 0: not
+  std::int64_t total_steps = 0;
+};
+
+struct StepMetrics {
+  std::int64_t step = 0;  ///< from 1
+  std::int64_t epoch = 0;
+  double loss = 0.0;       ///< sum over the step / weight of the step
+  double grad_norm = 0.0;  ///< before clipping
+  double lr = 0.0;         ///< that the step used
+  std::int64_t num_tokens = 0;
+  std::int64_t num_label_tokens = 0;
+  std::map<std::string, double> terms;  ///< by name, where an objective has more than one
+};
+
+/// One optimizer step: weights of all micro-batches first, then forward and backward of each with the right divisor,
+/// clipping, update. `step` counts from 1. Throws Error when loss or gradient is not finite; nothing is updated then.
+ESPALIER_API StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, std::int64_t step);
+
+/// Mean loss per weight over some batches, without gradients.
+ESPALIER_API StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batches);
+
+}  // namespace espalier

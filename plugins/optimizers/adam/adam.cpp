@@ -1,0 +1,92 @@
+// AdamW (decoupled weight decay, Loshchilov and Hutter 2019) and Adam (decay added to the gradient, Kingma and Ba 2015),
+// on LibTorch's fused kernels: one pass over parameter, gradient and both moments.
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/full.h>
+
+#include "espalier/sdk/optimizer.h"
+#include "espalier/sdk/plugin.h"
+
+namespace espalier {
+namespace {
+
+struct AdamConfig {
+  double lr = 1e-3;
+  std::vector<double> betas{0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  std::vector<ParameterGroupConfig> param_groups;
+
+  static ConfigSchema<AdamConfig> schema() {
+    return ConfigSchema<AdamConfig>()
+        .field("lr", &AdamConfig::lr, "learning rate before the schedule")
+        .at_least(0)
+        .field("betas", &AdamConfig::betas, "decay rates of the first and second moment")
+        .length(2)
+        .at_least(0)
+        .less_than(1)
+        .field("eps", &AdamConfig::eps, "added to the root of the second moment")
+        .at_least(0)
+        .field("weight_decay", &AdamConfig::weight_decay, "weight decay; decoupled in adamw, part of the gradient in adam")
+        .at_least(0)
+        .field("param_groups", &AdamConfig::param_groups, "parameters with their own learning rate or weight decay");
+  }
+};
+
+class AdamBase : public Optimizer {
+ public:
+  using Config = AdamConfig;
+
+  explicit AdamBase(AdamConfig config) : config_(std::move(config)) {}
+
+  double lr() const override { return config_.lr; }
+  double weight_decay() const override { return config_.weight_decay; }
+  const std::vector<ParameterGroupConfig>& groups() const override { return config_.param_groups; }
+  std::vector<OptimizerStateSpec> state_specs() const override {
+    return {{"exp_avg", OptimizerStateSpec::Layout::kLikeParameter},
+            {"exp_avg_sq", OptimizerStateSpec::Layout::kLikeParameter}};
+  }
+
+ protected:
+  const AdamConfig& config() const { return config_; }
+  /// The kernel wants the step as one tensor a parameter; all share one.
+  static std::vector<at::Tensor> steps(const OptimizerUpdate& update) {
+    const at::Tensor step = at::full({}, static_cast<double>(update.step), at::TensorOptions().dtype(at::kFloat));
+    return std::vector<at::Tensor>(update.parameters.size(), step);
+  }
+
+ private:
+  AdamConfig config_;
+};
+
+class AdamW final : public AdamBase {
+ public:
+  using AdamBase::AdamBase;
+  void update(OptimizerUpdate& update) override {
+    at::_fused_adamw_(update.parameters, update.gradients, update.states[0], update.states[1], {}, steps(update),
+                      update.lr, config().betas[0], config().betas[1], update.weight_decay, config().eps,
+                      /*amsgrad=*/false, /*maximize=*/false);
+  }
+};
+
+class Adam final : public AdamBase {
+ public:
+  using AdamBase::AdamBase;
+  void update(OptimizerUpdate& update) override {
+    at::_fused_adam_(update.parameters, update.gradients, update.states[0], update.states[1], {}, steps(update),
+                     update.lr, config().betas[0], config().betas[1], update.weight_decay, config().eps,
+                     /*amsgrad=*/false, /*maximize=*/false);
+  }
+};
+
+void register_components(Registrar& registrar) {
+  registrar.add<Optimizer, AdamW>("adamw", "Adam with decoupled weight decay")
+      .property("default_for", "optimizer")
+      .alias("torch.optim.AdamW");
+  registrar.add<Optimizer, Adam>("adam", "Adam; weight decay is added to the gradient (L2)").alias("torch.optim.Adam");
+}
+
+}  // namespace
+}  // namespace espalier
+
+ESPALIER_PLUGIN("espalier.adam", "0.1.0", espalier::register_components)
