@@ -1,0 +1,167 @@
+#include "text/hf_tokenizer.h"
+
+#include <algorithm>
+
+#include "espalier/base/error.h"
+#include "text/unicode/utf8.h"
+
+namespace espalier::text {
+namespace {
+
+/// `text` itself, or `mended` when it had invalid bytes.
+std::string_view valid_text(std::string_view text, std::string& mended) {
+  constexpr std::size_t kMostBytes = 0xFFFFFFF0;
+  if (text.size() > kMostBytes)
+    throw_bad_input("a text is too long to tokenize", std::to_string(text.size()) + " bytes",
+                    "less than 4 GiB", {}, "split it");
+  if (is_valid_utf8(text)) return text;
+  mended = replace_invalid_utf8(text);
+  return mended;
+}
+
+/// Number of code points before each byte, and behind the last one.
+std::vector<std::uint32_t> index_code_points(std::string_view text) {
+  std::vector<std::uint32_t> index(text.size() + 1);
+  std::uint32_t count = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (!is_utf8_continuation(text[at])) ++count;
+    index[at] = count - 1;
+  }
+  index[text.size()] = count;
+  return index;
+}
+
+}  // namespace
+
+/// Takes a scratch for as long as it lives.
+class HfTokenizer::BorrowedScratch {
+ public:
+  explicit BorrowedScratch(const HfTokenizer& owner) : owner_(owner) {
+    {
+      const std::lock_guard lock(owner_.scratch_mutex_);
+      if (!owner_.free_scratch_.empty()) {
+        scratch_ = std::move(owner_.free_scratch_.back());
+        owner_.free_scratch_.pop_back();
+      }
+    }
+    if (scratch_ == nullptr) {
+      scratch_ = std::make_unique<Scratch>();
+      scratch_->model = owner_.parts_.model->make_scratch();
+    }
+    scratch_->tokens.clear();
+  }
+  BorrowedScratch(const BorrowedScratch&) = delete;
+  BorrowedScratch& operator=(const BorrowedScratch&) = delete;
+  ~BorrowedScratch() {
+    const std::lock_guard lock(owner_.scratch_mutex_);
+    owner_.free_scratch_.push_back(std::move(scratch_));
+  }
+
+  Scratch& operator*() const { return *scratch_; }
+
+ private:
+  const HfTokenizer& owner_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+void HfTokenizer::pre_tokenize(PreTokenizedText& text) const {
+  parts_.added_vocabulary.extract_and_normalize(text, parts_.normalizer.get());
+  if (parts_.pre_tokenizer) parts_.pre_tokenizer->pre_tokenize(text);
+}
+
+std::vector<std::int32_t> HfTokenizer::encode(std::string_view text,
+                                              bool add_special_tokens) const {
+  std::string mended;
+  PreTokenizedText pre_tokenized(valid_text(text, mended), false);
+  pre_tokenize(pre_tokenized);
+  const BorrowedScratch borrowed(*this);
+  Scratch& scratch = *borrowed;
+  for (const Piece& piece : pre_tokenized.pieces) {
+    if (piece.added_id >= 0) {
+      scratch.tokens.push_back({piece.added_id, 0});
+    } else {
+      parts_.model->tokenize(piece.view(), *scratch.model, scratch.tokens);
+    }
+  }
+  Encoding encoding;
+  encoding.ids.reserve(scratch.tokens.size() + 2);
+  for (const TokenSpan& token : scratch.tokens) encoding.ids.push_back(token.id);
+  if (parts_.post_processor) parts_.post_processor->process(encoding, add_special_tokens, true);
+  return std::move(encoding.ids);
+}
+
+void HfTokenizer::append_piece(const Piece& piece, const std::vector<std::uint32_t>& char_index,
+                               Scratch& scratch, Encoding& encoding) const {
+  scratch.tokens.clear();
+  if (piece.added_id >= 0) {
+    scratch.tokens.push_back({piece.added_id, piece.end - piece.begin});
+  } else {
+    parts_.model->tokenize(piece.view(), *scratch.model, scratch.tokens);
+  }
+  const std::size_t last = char_index.size() - 1;
+  std::uint32_t at = piece.begin;
+  for (const TokenSpan& token : scratch.tokens) {
+    const ByteRange range = piece.text->range(at, at + token.length);
+    at += token.length;
+    encoding.ids.push_back(token.id);
+    encoding.tokens.emplace_back(piece.added_id >= 0 ? piece.view()
+                                                     : parts_.model->id_to_token(token.id));
+    encoding.offsets.emplace_back(char_index[std::min<std::size_t>(range.begin, last)],
+                                  char_index[std::min<std::size_t>(range.end, last)]);
+  }
+}
+
+Encoding HfTokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
+  std::string mended;
+  const std::string_view valid = valid_text(text, mended);
+  PreTokenizedText pre_tokenized(valid, true);
+  pre_tokenize(pre_tokenized);
+  const std::vector<std::uint32_t> char_index = index_code_points(valid);
+  const BorrowedScratch borrowed(*this);
+  Encoding encoding;
+  for (const Piece& piece : pre_tokenized.pieces)
+    append_piece(piece, char_index, *borrowed, encoding);
+  if (parts_.post_processor) parts_.post_processor->process(encoding, add_special_tokens, false);
+  return encoding;
+}
+
+std::string HfTokenizer::decode(const std::vector<std::int32_t>& ids,
+                                bool skip_special_tokens) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const std::int32_t id : ids) {
+    std::string token;
+    if (const AddedToken* added = parts_.added_vocabulary.find(id)) {
+      token = added->decoded;
+    } else if (parts_.model->has_id(id)) {
+      token = std::string(parts_.model->id_to_token(id));
+    } else {
+      continue;
+    }
+    if (skip_special_tokens && parts_.added_vocabulary.is_special(token)) continue;
+    tokens.push_back(std::move(token));
+  }
+  std::string text;
+  if (parts_.decoder) {
+    for (const std::string& part : parts_.decoder->decode(std::move(tokens))) text += part;
+    return text;
+  }
+  for (const std::string& token : tokens) text += (&token == tokens.data() ? "" : " ") + token;
+  return text;
+}
+
+std::int32_t HfTokenizer::token_to_id(std::string_view token) const {
+  const std::int32_t added = parts_.added_vocabulary.token_to_id(std::string(token));
+  return added >= 0 ? added : parts_.model->token_to_id(token);
+}
+
+std::string HfTokenizer::id_to_token(std::int32_t id) const {
+  if (const AddedToken* added = parts_.added_vocabulary.find(id)) return added->content;
+  return std::string(parts_.model->id_to_token(id));
+}
+
+std::int64_t HfTokenizer::vocab_size() const {
+  return std::max(parts_.model->largest_id(), parts_.added_vocabulary.largest_id()) + 1;
+}
+
+}  // namespace espalier::text
