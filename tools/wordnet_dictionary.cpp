@@ -52,7 +52,7 @@ std::string lower(std::string text) {
 /// The files of one part of speech.
 class Part {
  public:
-  Part(const std::string& folder, std::string suffix, std::string name)
+  Part(const std::string& folder, const std::string& suffix, std::string name)
       : name_(std::move(name)),
         index_path_((std::filesystem::path(folder) / ("index." + suffix)).string()),
         data_path_((std::filesystem::path(folder) / ("data." + suffix)).string()),

@@ -16,6 +16,7 @@ namespace espalier {
 namespace {
 
 using Bytes = const std::uint8_t*;
+using Index = std::ptrdiff_t;
 
 template <class T>
 T load(Bytes at) {
@@ -37,7 +38,7 @@ void bf16(Bytes in, float* out) { *out = bfloat16_to_float(load<std::uint16_t>(i
 /// 32 elements: low nibbles of the 16 bytes, then high nibbles.
 template <class Convert>
 void nibbles(Bytes quants, float* out, const Convert& convert) {
-  for (int i = 0; i < 16; ++i) {
+  for (Index i = 0; i < 16; ++i) {
     out[i] = convert(low(quants[i]), i);
     out[i + 16] = convert(high(quants[i]), i + 16);
   }
@@ -46,21 +47,21 @@ void nibbles(Bytes quants, float* out, const Convert& convert) {
 /// d: half, 32 x 4 bits with offset 8.
 void q4_0(Bytes in, float* out) {
   const float d = load_half(in);
-  nibbles(in + 2, out, [&](int q, int) { return d * static_cast<float>(q - 8); });
+  nibbles(in + 2, out, [&](int q, Index) { return d * static_cast<float>(q - 8); });
 }
 
 /// d, m: half, 32 x 4 bits.
 void q4_1(Bytes in, float* out) {
   const float d = load_half(in);
   const float m = load_half(in + 2);
-  nibbles(in + 4, out, [&](int q, int) { return d * static_cast<float>(q) + m; });
+  nibbles(in + 4, out, [&](int q, Index) { return d * static_cast<float>(q) + m; });
 }
 
 /// d: half, 32 fifth bits, 32 x 4 bits; offset 16.
 void q5_0(Bytes in, float* out) {
   const float d = load_half(in);
   const auto fifth = load<std::uint32_t>(in + 2);
-  nibbles(in + 6, out, [&](int q, int i) {
+  nibbles(in + 6, out, [&](int q, Index i) {
     return d * static_cast<float>((q | static_cast<int>(fifth >> i & 1U) << 4) - 16);
   });
 }
@@ -70,7 +71,7 @@ void q5_1(Bytes in, float* out) {
   const float d = load_half(in);
   const float m = load_half(in + 2);
   const auto fifth = load<std::uint32_t>(in + 4);
-  nibbles(in + 8, out, [&](int q, int i) {
+  nibbles(in + 8, out, [&](int q, Index i) {
     return d * static_cast<float>(q | static_cast<int>(fifth >> i & 1U) << 4) + m;
   });
 }
@@ -78,7 +79,7 @@ void q5_1(Bytes in, float* out) {
 /// d: half, 32 x int8.
 void q8_0(Bytes in, float* out) {
   const float d = load_half(in);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(load<std::int8_t>(in + 2 + i));
+  for (Index i = 0; i < 32; ++i) out[i] = d * static_cast<float>(load<std::int8_t>(in + 2 + i));
 }
 
 /// 16 x (scale 4 bits, minimum 4 bits), 256 x 2 bits, d, dmin: half. 128 elements lie in 32 bytes,
@@ -87,12 +88,12 @@ void q2_k(Bytes in, float* out) {
   Bytes quants = in + 16;
   const float d = load_half(in + 80);
   const float dmin = load_half(in + 82);
-  for (int group = 0; group < 16; ++group) {
+  for (Index group = 0; group < 16; ++group) {
     const float scale = d * static_cast<float>(low(in[group]));
     const float minimum = dmin * static_cast<float>(high(in[group]));
     Bytes source = quants + group / 8 * 32 + group % 2 * 16;
-    const int shift = group % 8 / 2 * 2;
-    for (int i = 0; i < 16; ++i)
+    const Index shift = group % 8 / 2 * 2;
+    for (Index i = 0; i < 16; ++i)
       *out++ = scale * static_cast<float>(source[i] >> shift & 3) - minimum;
   }
 }
@@ -104,14 +105,14 @@ void q3_k(Bytes in, float* out) {
   Bytes quants = in + 32;
   Bytes scales = in + 96;
   const float d = load_half(in + 108);
-  for (int group = 0; group < 16; ++group) {
+  for (Index group = 0; group < 16; ++group) {
     const int low_bits = group < 8 ? low(scales[group]) : high(scales[group - 8]);
     const int high_bits = scales[8 + group % 4] >> (group / 4 * 2) & 3;
     const float scale = d * static_cast<float>((low_bits | high_bits << 4) - 32);
     Bytes source = quants + group / 8 * 32 + group % 2 * 16;
     Bytes mask = third + group % 2 * 16;
-    const int shift = group % 8 / 2 * 2;
-    for (int i = 0; i < 16; ++i) {
+    const Index shift = group % 8 / 2 * 2;
+    for (Index i = 0; i < 16; ++i) {
       const int offset = (mask[i] >> (group / 2) & 1) != 0 ? 0 : 4;
       *out++ = scale * static_cast<float>((source[i] >> shift & 3) - offset);
     }
@@ -125,7 +126,7 @@ struct ScaleAndMinimum {
 
 /// Of group 0..7 in the 12 bytes that Q4_K and Q5_K share: 6 bits each; the upper bits of the last
 /// four groups lie in the upper bits of the first four.
-ScaleAndMinimum k_scale(Bytes in, int group) {
+ScaleAndMinimum k_scale(Bytes in, Index group) {
   const float d = load_half(in);
   const float dmin = load_half(in + 2);
   Bytes packed = in + 4;
@@ -145,11 +146,11 @@ ScaleAndMinimum k_scale(Bytes in, int group) {
 /// group and the high nibbles of the next.
 void q4_k(Bytes in, float* out) {
   Bytes quants = in + 16;
-  for (int group = 0; group < 8; ++group) {
+  for (Index group = 0; group < 8; ++group) {
     const auto [scale, minimum] = k_scale(in, group);
     Bytes source = quants + group / 2 * 32;
-    const int shift = group % 2 * 4;
-    for (int i = 0; i < 32; ++i)
+    const Index shift = group % 2 * 4;
+    for (Index i = 0; i < 32; ++i)
       *out++ = scale * static_cast<float>(source[i] >> shift & 15) - minimum;
   }
 }
@@ -158,11 +159,11 @@ void q4_k(Bytes in, float* out) {
 void q5_k(Bytes in, float* out) {
   Bytes fifth = in + 16;
   Bytes quants = in + 48;
-  for (int group = 0; group < 8; ++group) {
+  for (Index group = 0; group < 8; ++group) {
     const auto [scale, minimum] = k_scale(in, group);
     Bytes source = quants + group / 2 * 32;
-    const int shift = group % 2 * 4;
-    for (int i = 0; i < 32; ++i) {
+    const Index shift = group % 2 * 4;
+    for (Index i = 0; i < 32; ++i) {
       const int q = (source[i] >> shift & 15) | (fifth[i] >> group & 1) << 4;
       *out++ = scale * static_cast<float>(q) - minimum;
     }
@@ -174,12 +175,12 @@ void q5_k(Bytes in, float* out) {
 void q6_k(Bytes in, float* out) {
   Bytes scales = in + 192;
   const float d = load_half(in + 208);
-  for (int group = 0; group < 8; ++group) {
+  for (Index group = 0; group < 8; ++group) {
     Bytes low_bits = in + group / 4 * 64 + group % 2 * 32;
     Bytes high_bits = in + 128 + group / 4 * 32;
-    const int low_shift = group % 4 / 2 * 4;
-    const int high_shift = group % 4 * 2;
-    for (int i = 0; i < 32; ++i) {
+    const Index low_shift = group % 4 / 2 * 4;
+    const Index high_shift = group % 4 * 2;
+    for (Index i = 0; i < 32; ++i) {
       const float scale = d * static_cast<float>(load<std::int8_t>(scales + group * 2 + i / 16));
       const int q = (low_bits[i] >> low_shift & 15) | (high_bits[i] >> high_shift & 3) << 4;
       *out++ = scale * static_cast<float>(q - 32);
@@ -190,7 +191,7 @@ void q6_k(Bytes in, float* out) {
 /// d: float, 256 x int8, sums that dequantisation does not need.
 void q8_k(Bytes in, float* out) {
   const auto d = load<float>(in);
-  for (int i = 0; i < 256; ++i) out[i] = d * static_cast<float>(load<std::int8_t>(in + 4 + i));
+  for (Index i = 0; i < 256; ++i) out[i] = d * static_cast<float>(load<std::int8_t>(in + 4 + i));
 }
 
 /// Levels of the non-linear 4-bit types.
@@ -200,7 +201,7 @@ constexpr std::array<float, 16> kIQ4Levels = {-127, -104, -83, -65, -49, -35, -2
 /// d: half, 32 x 4-bit index of a level.
 void iq4_nl(Bytes in, float* out) {
   const float d = load_half(in);
-  nibbles(in + 2, out, [&](int q, int) { return d * kIQ4Levels[static_cast<std::size_t>(q)]; });
+  nibbles(in + 2, out, [&](int q, Index) { return d * kIQ4Levels[static_cast<std::size_t>(q)]; });
 }
 
 /// d: half, 8 x high 2 bits and 8 x low 4 bits of scales with offset 32, 256 x 4-bit index of a
@@ -208,19 +209,19 @@ void iq4_nl(Bytes in, float* out) {
 void iq4_xs(Bytes in, float* out) {
   const float d = load_half(in);
   const auto high_bits = load<std::uint16_t>(in + 2);
-  for (int group = 0; group < 8; ++group) {
+  for (Index group = 0; group < 8; ++group) {
     const int low_bits = in[4 + group / 2] >> (group % 2 * 4) & 15;
     const float scale =
         d * static_cast<float>((low_bits | (high_bits >> (2 * group) & 3) << 4) - 32);
     nibbles(in + 8 + group * 16, out + group * 32,
-            [&](int q, int) { return scale * kIQ4Levels[static_cast<std::size_t>(q)]; });
+            [&](int q, Index) { return scale * kIQ4Levels[static_cast<std::size_t>(q)]; });
   }
 }
 
 /// Digit `place` of five base-3 digits in a byte, which stores digits * 256 / 243, rounded up.
 float ternary_digit(std::uint8_t byte, int place) {
   static constexpr std::array<int, 5> kPowers = {1, 3, 9, 27, 81};
-  const int shifted = byte * kPowers[static_cast<std::size_t>(place)] & 0xFF;
+  const Index shifted = byte * kPowers[static_cast<std::size_t>(place)] & 0xFF;
   return static_cast<float>((shifted * 3 >> 8) - 1);
 }
 
@@ -232,7 +233,7 @@ void tq1_0(Bytes in, float* out) {
   const float d = load_half(in + 52);
   for (const Part part : {Part{0, 32, 5}, Part{32, 16, 5}, Part{48, 4, 4}}) {
     for (int place = 0; place < part.digits; ++place) {
-      for (int i = 0; i < part.bytes; ++i) *out++ = d * ternary_digit(in[part.begin + i], place);
+      for (Index i = 0; i < part.bytes; ++i) *out++ = d * ternary_digit(in[part.begin + i], place);
     }
   }
 }
@@ -240,8 +241,8 @@ void tq1_0(Bytes in, float* out) {
 /// 256 x 2 bits (minus 1), 128 elements in 32 bytes; d: half.
 void tq2_0(Bytes in, float* out) {
   const float d = load_half(in + 64);
-  for (int group = 0; group < 8; ++group) {
-    for (int i = 0; i < 32; ++i)
+  for (Index group = 0; group < 8; ++group) {
+    for (Index i = 0; i < 32; ++i)
       *out++ = d * static_cast<float>((in[group / 4 * 32 + i] >> (group % 4 * 2) & 3) - 1);
   }
 }
@@ -254,7 +255,7 @@ void mxfp4(Bytes in, float* out) {
   const std::uint32_t exponent = in[0];
   const float scale =
       std::bit_cast<float>(exponent < 2 ? 0x00200000U << exponent : (exponent - 1) << 23);
-  nibbles(in + 1, out, [&](int q, int) { return scale * kLevels[static_cast<std::size_t>(q)]; });
+  nibbles(in + 1, out, [&](int q, Index) { return scale * kLevels[static_cast<std::size_t>(q)]; });
 }
 
 using BlockFunction = void (*)(Bytes in, float* out);
@@ -265,11 +266,11 @@ BlockFunction block_function(GgmlType type) {
     case GgmlType::kF64: return f64;
     case GgmlType::kF16: return f16;
     case GgmlType::kBF16: return bf16;
-    case GgmlType::kQ4_0: return q4_0;
-    case GgmlType::kQ4_1: return q4_1;
-    case GgmlType::kQ5_0: return q5_0;
-    case GgmlType::kQ5_1: return q5_1;
-    case GgmlType::kQ8_0: return q8_0;
+    case GgmlType::kQ4Type0: return q4_0;
+    case GgmlType::kQ4Type1: return q4_1;
+    case GgmlType::kQ5Type0: return q5_0;
+    case GgmlType::kQ5Type1: return q5_1;
+    case GgmlType::kQ8Type0: return q8_0;
     case GgmlType::kQ2K: return q2_k;
     case GgmlType::kQ3K: return q3_k;
     case GgmlType::kQ4K: return q4_k;
@@ -278,8 +279,8 @@ BlockFunction block_function(GgmlType type) {
     case GgmlType::kQ8K: return q8_k;
     case GgmlType::kIQ4NL: return iq4_nl;
     case GgmlType::kIQ4XS: return iq4_xs;
-    case GgmlType::kTQ1_0: return tq1_0;
-    case GgmlType::kTQ2_0: return tq2_0;
+    case GgmlType::kTQ1: return tq1_0;
+    case GgmlType::kTQ2: return tq2_0;
     case GgmlType::kMXFP4: return mxfp4;
     default: return nullptr;
   }

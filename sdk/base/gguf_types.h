@@ -7,17 +7,17 @@
 
 namespace espalier {
 
-/// Storage types of tensors in GGUF files, with the numbers of the format. Types beyond these are
-/// refused when a file is opened.
+/// Storage types of tensors in GGUF files, with the numbers of the format; Q4Type0 is ggml's Q4_0.
+/// Types beyond these are refused when a file is opened.
 enum class GgmlType : std::uint32_t {
   kF32 = 0,
   kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ8_1 = 9,
+  kQ4Type0 = 2,
+  kQ4Type1 = 3,
+  kQ5Type0 = 6,
+  kQ5Type1 = 7,
+  kQ8Type0 = 8,
+  kQ8Type1 = 9,
   kQ2K = 10,
   kQ3K = 11,
   kQ4K = 12,
@@ -39,8 +39,8 @@ enum class GgmlType : std::uint32_t {
   kF64 = 28,
   kIQ1M = 29,
   kBF16 = 30,
-  kTQ1_0 = 34,
-  kTQ2_0 = 35,
+  kTQ1 = 34,
+  kTQ2 = 35,
   kMXFP4 = 39,
 };
 

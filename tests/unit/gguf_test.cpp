@@ -114,7 +114,7 @@ TEST(Gguf, RefusesDamagedHeads) {
       "'a' appears twice");
   refuses(GgufBuilder().tensor("a", GgmlType::kF32, {8}, four), "passes the end");
   refuses(GgufBuilder().tensor("a", static_cast<GgmlType>(4), {4}, four), "unknown type");
-  refuses(GgufBuilder().tensor("a", GgmlType::kQ4_0, {16}, four), "whole blocks");
+  refuses(GgufBuilder().tensor("a", GgmlType::kQ4Type0, {16}, four), "whole blocks");
   refuses(GgufBuilder().tensor("a", GgmlType::kF32, {1, 1, 1, 1, 4}, four), "too many dimensions");
   refuses(GgufBuilder().tensor("a", GgmlType::kF32, {INT64_MAX, 4}, four), "impossible size");
   refuses(GgufBuilder().tensor("a", GgmlType::kF32, {0}, four), "impossible size");

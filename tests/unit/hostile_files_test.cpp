@@ -166,7 +166,7 @@ TEST(HostileFiles, GgufParserAnswersEveryMutation) {
       .numbers<std::int32_t>("numbers", GgufType::kI32, {1, 2, 3})
       .number<float>("f", GgufType::kF32, 1.0F)
       .tensor("plain", GgmlType::kF32, {2, 4}, std::string(32, '\1'))
-      .tensor("q4", GgmlType::kQ4_0, {1, 32}, std::string(18, '\1'))
+      .tensor("q4", GgmlType::kQ4Type0, {1, 32}, std::string(18, '\1'))
       .tensor("k", GgmlType::kQ6K, {256}, std::string(210, '\1'));
   survives_mutations(builder.build(), 2, [](const std::string& path) {
     const GgufFile file(path);
