@@ -50,6 +50,7 @@ DType read_dtype(const Value& value, const std::string& where) {
       value.is_string() ? dtype_from_name(value.as_string()) : std::nullopt;
   if (dtype) return *dtype;
   std::vector<std::string> names;
+  names.reserve(kDTypeCount);
   for (int i = 0; i < kDTypeCount; ++i) names.emplace_back(dtype_name(static_cast<DType>(i)));
   throw_bad_input("unknown dtype", dump_json(value), "one of " + join_names(names), where);
 }
