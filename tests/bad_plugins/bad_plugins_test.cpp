@@ -1,5 +1,6 @@
-// Every way in which a plugin file can be wrong ends in a message of four parts; the messages are in golden/NAME.txt, with
-// FOLDER for the folder of the test. ESPALIER_UPDATE_GOLDEN=1 writes them anew.
+// Every way in which a plugin file can be wrong ends in a message of four parts; the messages are
+// in golden/NAME.txt, with FOLDER for the folder of the test. ESPALIER_UPDATE_GOLDEN=1 writes them
+// anew.
 #include <elf.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -74,12 +75,14 @@ class BadPlugins : public ::testing::Test {
   }
   std::string zoo(const std::string& name, const std::string& as = "good") {
     const std::string path = folder_.file(as + ".espalier.so");
-    fs::copy_file(testing::environment("ESPALIER_TEST_BUILD") + "/zoo/" + name + ".espalier.so", path);
+    fs::copy_file(testing::environment("ESPALIER_TEST_BUILD") + "/zoo/" + name + ".espalier.so",
+                  path);
     return path;
   }
 
   Catalog catalog() const {
-    return Catalog::scan({.folders = {folder_.path()}, .environment = false, .installation = false});
+    return Catalog::scan(
+        {.folders = {folder_.path()}, .environment = false, .installation = false});
   }
   Catalog catalog_of_file(const std::string& file) const {
     return Catalog::scan({.files = {file}, .environment = false, .installation = false});
@@ -107,7 +110,8 @@ class BadPlugins : public ::testing::Test {
 
   std::string load_error(const std::string& id = "bad.plugin") {
     PluginHost host;
-    const std::string text = error_of([&] { host.load(load_order(catalog(), {catalog().plugin(id)})); });
+    const std::string text =
+        error_of([&] { host.load(load_order(catalog(), {catalog().plugin(id)})); });
     EXPECT_TRUE(host.loaded().empty());
     return text;
   }
@@ -228,10 +232,12 @@ TEST_F(BadPlugins, WithOneOtherFingerprintField) {
 TEST_F(BadPlugins, WithSeveralOtherFingerprintFields) {
   PluginManifest manifest = sound_manifest();
   manifest.fingerprint =
-      "cxxabi=itanium;stdlib=libc++;cxx11_abi=none;glibcxx_debug=1;cxx=202302L;sdk_abi=0000;torch=2.1.0;x=1";
+      "cxxabi=itanium;stdlib=libc++;cxx11_abi=none;glibcxx_debug=1;cxx=202302L;sdk_abi=0000;torch="
+      "2.1.0;x=1";
   plugin("no_symbol", manifest);
   const std::string text = refusal();
-  for (const char* key : {"stdlib=", "cxx11_abi=", "glibcxx_debug=", "cxx=", "sdk_abi=", "torch=", "x="})
+  for (const char* key :
+       {"stdlib=", "cxx11_abi=", "glibcxx_debug=", "cxx=", "sdk_abi=", "torch=", "x="})
     EXPECT_NE(text.find(std::string("found:    ") + key), std::string::npos) << key << "\n" << text;
 }
 
@@ -275,7 +281,8 @@ TEST_F(BadPlugins, WhoseManifestPromisesOtherComponents) {
   plugin("bad_components", manifest);
   const std::string text = load_error();
   EXPECT_NE(text.find("found:    no Loss 'focal'"), std::string::npos) << text;
-  EXPECT_NE(text.find("found:    Loss 'throws' with another declaration"), std::string::npos) << text;
+  EXPECT_NE(text.find("found:    Loss 'throws' with another declaration"), std::string::npos)
+      << text;
   EXPECT_NE(text.find("found:    Loss 'null'"), std::string::npos) << text;
 }
 
@@ -398,7 +405,8 @@ TEST_F(BadPlugins, LockedAsAnotherFile) {
   folder_.write("good.espalier.so", read_file(path) + "x");
   const std::string text =
       error_of([&] { check_lock_file(folder_.file("plugins.lock"), found.plugins()); });
-  EXPECT_NE(text.find("plugin 'zoo.losses' is not the file that was locked"), std::string::npos) << text;
+  EXPECT_NE(text.find("plugin 'zoo.losses' is not the file that was locked"), std::string::npos)
+      << text;
 }
 
 TEST_F(BadPlugins, WhoseComponentsFailToBeMade) {
@@ -413,9 +421,8 @@ TEST_F(BadPlugins, WhoseComponentsFailToBeMade) {
   host.load(load_order(found, {found.plugin("bad.plugin")}));
   std::string text;
   for (const char* name : {"throws_an_int", "throws", "refuses", "null"}) {
-    text += (text.empty() ? "" : "\n") + error_of([&] {
-              host.create<testing::Loss>(found.component("Loss", name), Table());
-            });
+    text += (text.empty() ? "" : "\n") +
+            error_of([&] { host.create<testing::Loss>(found.component("Loss", name), Table()); });
   }
   expect_golden("components_fail", text);
 }
