@@ -20,7 +20,8 @@ namespace {
 void print_overview() {
   std::puts(
       "Usage: espalier COMMAND [ARGUMENTS]\n\n"
-      "Fine-tunes and pre-trains language models; everything a run is made of comes from plugins.\n\n"
+      "Fine-tunes and pre-trains language models; everything a run is made of comes from "
+      "plugins.\n\n"
       "Commands:");
   std::vector<std::vector<std::string>> rows;
   for (const Command& command : commands())
@@ -31,8 +32,8 @@ void print_overview() {
 }
 
 void print_version() {
-  std::printf("espalier %s\nplugin ABI  %d.%d\nfingerprint %s\n", ESPALIER_VERSION,
-              kPluginAbiMajor, kPluginAbiMinor, ESPALIER_FINGERPRINT);
+  std::printf("espalier %s\nplugin ABI  %d.%d\nfingerprint %s\n", ESPALIER_VERSION, kPluginAbiMajor,
+              kPluginAbiMinor, ESPALIER_FINGERPRINT);
 }
 
 const Command& find_command(const std::string& name) {
@@ -78,10 +79,18 @@ int run_guarded(const std::vector<std::string>& words) {
   } catch (const Error& error) {
     return report(error);
   } catch (const std::bad_alloc&) {
-    return report(Error({ErrorCode::kIo, "out of memory", {}, {}, {},
+    return report(Error({ErrorCode::kIo,
+                         "out of memory",
+                         {},
+                         {},
+                         {},
                          "close other programs, or use a smaller batch or model"}));
   } catch (const std::exception& error) {
-    return report(Error({ErrorCode::kInternal, error.what(), {}, {}, {},
+    return report(Error({ErrorCode::kInternal,
+                         error.what(),
+                         {},
+                         {},
+                         {},
                          "this is a bug; please report it with the command that led here"}));
   }
 }

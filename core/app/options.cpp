@@ -47,11 +47,19 @@ Error syntax_error(const po::error& error) {
   if (const auto* syntax = dynamic_cast<const po::invalid_command_line_syntax*>(&error)) {
     const std::string name = syntax->get_option_name();
     if (syntax->kind() == po::invalid_syntax::missing_parameter)
-      return Error({ErrorCode::kBadInput, "option '" + name + "' needs a value", "nothing after it",
-                    name + " VALUE", name, {}});
+      return Error({ErrorCode::kBadInput,
+                    "option '" + name + "' needs a value",
+                    "nothing after it",
+                    name + " VALUE",
+                    name,
+                    {}});
     if (syntax->kind() == po::invalid_syntax::extra_parameter)
-      return Error({ErrorCode::kBadInput, "option '" + name + "' takes no value", {},
-                    name + " alone", name, {}});
+      return Error({ErrorCode::kBadInput,
+                    "option '" + name + "' takes no value",
+                    {},
+                    name + " alone",
+                    name,
+                    {}});
   }
   return Error({ErrorCode::kBadInput, error.what(), {}, {}, "the command line", {}});
 }
@@ -79,9 +87,8 @@ Options& Options::add(Option option) {
 }
 
 Options& Options::flag(const std::string& name, bool& target, const std::string& help) {
-  return add({.name = name, .help = help, .store = [&target](const std::string&) {
-                target = true;
-              }});
+  return add(
+      {.name = name, .help = help, .store = [&target](const std::string&) { target = true; }});
 }
 
 Options& Options::value(const std::string& name, std::string& target, const std::string& help,
@@ -103,13 +110,12 @@ Options& Options::value(const std::string& name, std::optional<std::string>& tar
 }
 
 Options& Options::value(const std::string& name, std::int64_t& target, const std::string& help) {
-  return add({.name = name,
-              .help = help,
-              .placeholder = "N",
-              .shown_default = std::to_string(target),
-              .store = [&target, name](const std::string& text) {
-                target = parse_int(text, name);
-              }});
+  return add(
+      {.name = name,
+       .help = help,
+       .placeholder = "N",
+       .shown_default = std::to_string(target),
+       .store = [&target, name](const std::string& text) { target = parse_int(text, name); }});
 }
 
 Options& Options::value(const std::string& name, std::optional<std::int64_t>& target,
@@ -121,13 +127,12 @@ Options& Options::value(const std::string& name, std::optional<std::int64_t>& ta
 }
 
 Options& Options::value(const std::string& name, double& target, const std::string& help) {
-  return add({.name = name,
-              .help = help,
-              .placeholder = "X",
-              .shown_default = dump_json(Value(target)),
-              .store = [&target, name](const std::string& text) {
-                target = parse_float(text, name);
-              }});
+  return add(
+      {.name = name,
+       .help = help,
+       .placeholder = "X",
+       .shown_default = dump_json(Value(target)),
+       .store = [&target, name](const std::string& text) { target = parse_float(text, name); }});
 }
 
 Options& Options::value(const std::string& name, std::optional<double>& target,
@@ -158,11 +163,8 @@ Options& Options::separated(const std::string& name, std::vector<std::string>& t
       start = end + 1;
     }
   };
-  return add({.name = name,
-              .help = help,
-              .placeholder = placeholder,
-              .repeated = true,
-              .store = store});
+  return add(
+      {.name = name, .help = help, .placeholder = placeholder, .repeated = true, .store = store});
 }
 
 Options& Options::positional(const std::string& name, std::string& target, const std::string& help,
@@ -234,7 +236,8 @@ std::vector<Options::Word> Options::split(const std::vector<std::string>& words)
   }
   std::vector<Word> result;
   try {
-    using namespace po::command_line_style;  // NOLINT(google-build-using-namespace): flags to be or-ed
+    using namespace po::command_line_style;  // NOLINT(google-build-using-namespace): flags to be
+                                             // or-ed
     const po::parsed_options parsed = po::command_line_parser(words)
                                           .options(description)
                                           .style(allow_long | long_allow_adjacent | long_allow_next)
@@ -262,29 +265,45 @@ void Options::store(const std::vector<Word>& words, ProblemList& problems) const
     if (word.unknown) {
       any_unknown = true;
       const std::string name = "--" + word.name;
-      problems.add({ErrorCode::kBadInput, "unknown option '" + name + "'", {}, {},
-                    "the command line", nearest_option(name)});
+      problems.add({ErrorCode::kBadInput,
+                    "unknown option '" + name + "'",
+                    {},
+                    {},
+                    "the command line",
+                    nearest_option(name)});
     } else if (!word.name.empty()) {
       const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& o) {
         return o.name == word.name && !o.positional;
       });
       if (!given.insert(word.name).second && !option->repeated && !option->placeholder.empty())
-        problems.add({ErrorCode::kBadInput, "option '--" + word.name + "' is given twice", {}, {},
-                      "the command line", "keep one of them"});
+        problems.add({ErrorCode::kBadInput,
+                      "option '--" + word.name + "' is given twice",
+                      {},
+                      {},
+                      "the command line",
+                      "keep one of them"});
       store_option(*option, word.value, problems);
     } else if (next_place < places.size()) {
       given.insert(places[next_place]->name);
       store_option(*places[next_place++], word.value, problems);
     } else if (!any_unknown) {  // otherwise it is likely the value of the unknown option
-      problems.add({ErrorCode::kBadInput, "unexpected argument '" + word.value + "'", {},
-                    "espalier " + usage_, "the command line", {}});
+      problems.add({ErrorCode::kBadInput,
+                    "unexpected argument '" + word.value + "'",
+                    {},
+                    "espalier " + usage_,
+                    "the command line",
+                    {}});
     }
   }
   for (const Option& option : options_) {
     if (!option.required || given.contains(option.name) || any_unknown) continue;
     const std::string shown = option.positional ? option.name : "option '--" + option.name + "'";
-    problems.add({ErrorCode::kBadInput, shown + " is missing", {}, "espalier " + usage_,
-                  "the command line", option.help});
+    problems.add({ErrorCode::kBadInput,
+                  shown + " is missing",
+                  {},
+                  "espalier " + usage_,
+                  "the command line",
+                  option.help});
   }
 }
 

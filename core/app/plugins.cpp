@@ -49,8 +49,7 @@ void print_component(const ComponentRef& ref) {
   for (const auto& [kind, names] : component.serves)
     std::printf("  serves %s: %s\n", kind.c_str(),
                 names.is_array() ? joined_strings(names).c_str() : dump_json(names).c_str());
-  for (const auto& [target, keys] : component.aliases)
-    std::printf("  alias  %s\n", target.c_str());
+  for (const auto& [target, keys] : component.aliases) std::printf("  alias  %s\n", target.c_str());
   for (const auto& [property, value] : component.properties)
     std::printf("  %s = %s\n", property.c_str(), dump_json(value).c_str());
   if (component.schema.fields.empty()) {
@@ -90,9 +89,10 @@ std::vector<ComponentRef> components_named(const Catalog& catalog, const std::st
   for (const auto& plugin : catalog.plugins()) names.push_back(plugin->manifest.id);
   for (const ComponentRef& ref : catalog.components()) names.push_back(ref.component->name);
   const std::string hint = did_you_mean(name, names);
-  throw_bad_input("no plugin and no component is named '" + name + "'", {},
-                  "a name that espalier plugins list shows", "the command line",
-                  hint.empty() ? "espalier plugins doctor shows every file that was looked at" : hint);
+  throw_bad_input(
+      "no plugin and no component is named '" + name + "'", {},
+      "a name that espalier plugins list shows", "the command line",
+      hint.empty() ? "espalier plugins doctor shows every file that was looked at" : hint);
 }
 
 Value plugin_to_value(const plugin::Plugin& plugin) {
@@ -106,7 +106,8 @@ std::vector<const plugin::Candidate*> refused_as(const Catalog& catalog, const s
   std::vector<const plugin::Candidate*> found;
   for (const plugin::Candidate& candidate : catalog.candidates()) {
     if (candidate.verdict != plugin::Verdict::kRefused) continue;
-    bool matches = candidate.id == name || candidate.path == name || candidate.path.ends_with("/" + name) ||
+    bool matches = candidate.id == name || candidate.path == name ||
+                   candidate.path.ends_with("/" + name) ||
                    candidate.path.ends_with("/" + name + ".espalier.so");
     if (candidate.plugin) {
       const PluginManifest& manifest = candidate.plugin->manifest;
@@ -204,9 +205,11 @@ int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
     const std::vector<std::string> names(ids.begin(), ids.end());
     usable = usable || ids.size() == 1;
     reasons.push_back(ids.size() == 1
-                          ? interface + " '" + name + "' is from plugin '" + names.front() + "', the only one that has it"
-                          : interface + " '" + name + "' is in several plugins (" + join_names(names) +
-                                "): write the full name, such as '" + names.front() + "/" + name + "'");
+                          ? interface + " '" + name + "' is from plugin '" + names.front() +
+                                "', the only one that has it"
+                          : interface + " '" + name + "' is in several plugins (" +
+                                join_names(names) + "): write the full name, such as '" +
+                                names.front() + "/" + name + "'");
   }
   if (const auto plugin = catalog.find_plugin(name)) {
     usable = true;
@@ -242,12 +245,14 @@ int run_plugins(const std::vector<std::string>& arguments) {
   std::string name;
   bool json = false;
   plugin::CatalogOptions catalog_options;
-  Options options("plugins list | inspect NAME | why NAME | doctor",
-                  "Shows what plugins offer and why a file is used or refused. Reads manifests only; no "
-                  "plugin code runs.");
-  options.positional("ACTION", action,
-                     "list: what can be used. inspect: a plugin or a component with all its settings. "
-                     "why: where a name comes from. doctor: the verdict on every file, and this machine");
+  Options options(
+      "plugins list | inspect NAME | why NAME | doctor",
+      "Shows what plugins offer and why a file is used or refused. Reads manifests only; no "
+      "plugin code runs.");
+  options.positional(
+      "ACTION", action,
+      "list: what can be used. inspect: a plugin or a component with all its settings. "
+      "why: where a name comes from. doctor: the verdict on every file, and this machine");
   options.positional("NAME", name, "a plugin (vendor.name), a component, or vendor.name/component",
                      false);
   options.flag("json", json, "print one JSON document");
@@ -260,8 +265,8 @@ int run_plugins(const std::vector<std::string>& arguments) {
                     "the command line", did_you_mean(action, actions));
   const bool named = action == "inspect" || action == "why";
   if (named && name.empty())
-    throw_bad_input("NAME is missing", {}, "espalier plugins " + action + " NAME", "the command line",
-                    "espalier plugins list shows the names");
+    throw_bad_input("NAME is missing", {}, "espalier plugins " + action + " NAME",
+                    "the command line", "espalier plugins list shows the names");
   if (!named && !name.empty())
     throw_bad_input("unexpected argument '" + name + "'", {}, "espalier plugins " + action,
                     "the command line");

@@ -34,8 +34,9 @@ const char* verdict_name(Verdict verdict) {
 
 /// The features that decide which kernels are fast here.
 std::string cpu_features() {
-  const std::set<std::string> wanted = {"avx2",      "fma",      "f16c",    "avx512f", "avx512_bf16",
-                                        "avx512_vnni", "avx512_fp16", "amx_bf16", "asimd", "sve", "bf16"};
+  const std::set<std::string> wanted = {"avx2",        "fma",         "f16c",        "avx512f",
+                                        "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_bf16",
+                                        "asimd",       "sve",         "bf16"};
   std::ifstream file("/proc/cpuinfo");
   std::string line;
   std::string found;
@@ -53,7 +54,8 @@ std::string cpu_features() {
 std::string cpu_model() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
+    if (line.starts_with("model name"))
+      return line.substr(std::min(line.find(':') + 2, line.size()));
   }
   utsname system{};
   return ::uname(&system) == 0 ? system.machine : "unknown";
@@ -82,7 +84,8 @@ std::string libtorch_place() {
   } catch (const Error& problem) {
     return problem.problems().front().what;
   }
-  return "not found beside the engine; set LD_LIBRARY_PATH, or run scripts/setup.sh and build again";
+  return "not found beside the engine; set LD_LIBRARY_PATH, or run scripts/setup.sh and build "
+         "again";
 }
 
 Table machine_facts() {
@@ -127,7 +130,8 @@ void print_candidate(const Candidate& candidate) {
   std::puts("");
   for (const Problem& problem : candidate.problems) {
     std::istringstream lines(problem.to_string());
-    for (std::string line; std::getline(lines, line);) std::printf("            %s\n", line.c_str());
+    for (std::string line; std::getline(lines, line);)
+      std::printf("            %s\n", line.c_str());
   }
 }
 

@@ -4,9 +4,11 @@ namespace espalier::config {
 
 ConfigSchema<RunConfig> RunConfig::schema() {
   return ConfigSchema<RunConfig>()
-      .field("seed", &RunConfig::seed, "start of all randomness: shuffling, dropout, initialisation")
+      .field("seed", &RunConfig::seed,
+             "start of all randomness: shuffling, dropout, initialisation")
       .at_least(0)
-      .field("output_dir", &RunConfig::output_dir, "the run folder; default: runs/ and the recipe's name");
+      .field("output_dir", &RunConfig::output_dir,
+             "the run folder; default: runs/ and the recipe's name");
 }
 
 ConfigSchema<ModelConfig> ModelConfig::schema() {
@@ -27,9 +29,11 @@ ConfigSchema<DataloaderConfig> DataloaderConfig::schema() {
       .field("num_workers", &DataloaderConfig::num_workers,
              "threads that prepare batches; 0: the training thread does")
       .at_least(0)
-      .field("prefetch_factor", &DataloaderConfig::prefetch_factor, "batches ready ahead, for each thread")
+      .field("prefetch_factor", &DataloaderConfig::prefetch_factor,
+             "batches ready ahead, for each thread")
       .at_least(1)
-      .field("drop_last", &DataloaderConfig::drop_last, "leave out the last batch when it is not full");
+      .field("drop_last", &DataloaderConfig::drop_last,
+             "leave out the last batch when it is not full");
 }
 
 ConfigSchema<PackedSequenceConfig> PackedSequenceConfig::schema() {
@@ -44,14 +48,16 @@ ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {
       .field("global_batch_size", &StepSchedulerConfig::global_batch_size,
              "samples of one optimizer step, over all ranks and micro-batches")
       .at_least(1)
-      .field("local_batch_size", &StepSchedulerConfig::local_batch_size, "samples of one micro-batch")
+      .field("local_batch_size", &StepSchedulerConfig::local_batch_size,
+             "samples of one micro-batch")
       .at_least(1)
       .field("max_steps", &StepSchedulerConfig::max_steps, "stop after that many optimizer steps")
       .at_least(1)
       .field("num_epochs", &StepSchedulerConfig::num_epochs,
              "stop after that many passes over the data; default: 1 without max_steps")
       .at_least(1)
-      .field("val_every_steps", &StepSchedulerConfig::val_every_steps, "validate after every so many steps")
+      .field("val_every_steps", &StepSchedulerConfig::val_every_steps,
+             "validate after every so many steps")
       .at_least(1)
       .field("ckpt_every_steps", &StepSchedulerConfig::ckpt_every_steps,
              "write a checkpoint after every so many steps")
@@ -60,7 +66,8 @@ ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {
 
 ConfigSchema<ClipGradNormConfig> ClipGradNormConfig::schema() {
   return ConfigSchema<ClipGradNormConfig>()
-      .field("max_norm", &ClipGradNormConfig::max_norm, "largest norm of all gradients; 0: no clipping")
+      .field("max_norm", &ClipGradNormConfig::max_norm,
+             "largest norm of all gradients; 0: no clipping")
       .at_least(0);
 }
 
@@ -82,7 +89,8 @@ ConfigSchema<DistEnvConfig> DistEnvConfig::schema() {
   return ConfigSchema<DistEnvConfig>()
       .field("backend", &DistEnvConfig::backend, "how ranks exchange tensors; auto: by device")
       .one_of({"auto", "gloo", "nccl"})
-      .field("timeout_minutes", &DistEnvConfig::timeout_minutes, "how long a rank waits for the others")
+      .field("timeout_minutes", &DistEnvConfig::timeout_minutes,
+             "how long a rank waits for the others")
       .more_than(0);
 }
 

@@ -54,15 +54,20 @@ void apply_override(Value& tree, const std::string& word, ProblemList& problems)
   const std::size_t dashes = option.starts_with("--") ? 2 : 0;
   const auto path = split_path(option.substr(dashes));
   if (equals == std::string::npos || !path) {
-    problems.add({ErrorCode::kBadInput, "an override is malformed", word, "--section.key=value",
-                  "the command line", {}});
+    problems.add({ErrorCode::kBadInput,
+                  "an override is malformed",
+                  word,
+                  "--section.key=value",
+                  "the command line",
+                  {}});
     return;
   }
   Value* place = &tree;
   for (std::size_t i = 0; i < path->size(); ++i) {
     if (place->is_null()) *place = Value(Table()).at(position);
     if (!place->is_table()) {
-      problems.add({ErrorCode::kBadInput, "override '" + option + "' leads through a value that is no table",
+      problems.add({ErrorCode::kBadInput,
+                    "override '" + option + "' leads through a value that is no table",
                     (*path)[i - 1] + " is " + std::string(type_phrase(place->type())), "a table",
                     option, "the value was written at " + place->position().to_string()});
       return;
@@ -74,7 +79,8 @@ void apply_override(Value& tree, const std::string& word, ProblemList& problems)
 
 }  // namespace
 
-void apply_overrides(Value& tree, const std::vector<std::string>& overrides, ProblemList& problems) {
+void apply_overrides(Value& tree, const std::vector<std::string>& overrides,
+                     ProblemList& problems) {
   for (const std::string& word : overrides) apply_override(tree, word, problems);
 }
 

@@ -175,7 +175,8 @@ class Resolver {
   void resolve_nested(const SchemaSpec& schema, Value& config, const std::string& path) {
     for (auto& [key, value] : config.as_table()) {
       const FieldSpec* field = schema.find(key);
-      if (field != nullptr && !value.is_null()) resolve_nested_field(*field, value, path + "." + key);
+      if (field != nullptr && !value.is_null())
+        resolve_nested_field(*field, value, path + "." + key);
     }
   }
 
@@ -256,7 +257,8 @@ class Resolver {
       const Value* global = table.find("global_batch_size");
       const Value* local = table.find("local_batch_size");
       add("'step_scheduler.global_batch_size' is no multiple of local_batch_size",
-          std::to_string(steps.global_batch_size) + " and " + std::to_string(steps.local_batch_size),
+          std::to_string(steps.global_batch_size) + " and " +
+              std::to_string(steps.local_batch_size),
           "a whole number of micro-batches in a step",
           global->position().file.empty() ? *local : *global,
           "choose a local_batch_size that divides " + std::to_string(steps.global_batch_size));

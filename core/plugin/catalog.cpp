@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <tuple>
 
 #include "espalier/base/location.h"
 #include "espalier/base/sha256.h"
@@ -55,12 +56,35 @@ std::string qualified_list(const std::vector<ComponentRef>& components) {
   return join_names(names);
 }
 
+/// Marks links to and copies of an earlier candidate, and returns the others. A digest takes longer
+/// than the rest of a scan, so only different files are compared by it.
+std::vector<Candidate*> set_copies_apart(const std::vector<Candidate*>& candidates) {
+  std::map<std::string, Candidate*> by_path;
+  std::map<std::string, Candidate*> by_content;
+  std::vector<Candidate*> different;
+  for (Candidate* candidate : candidates) {
+    auto [first, is_new] = by_path.emplace(candidate->path, candidate);
+    if (is_new && candidates.front()->path != candidate->path) {
+      by_content.emplace(sha256_of_file(candidates.front()->path), candidates.front());
+      std::tie(first, is_new) = by_content.emplace(sha256_of_file(candidate->path), candidate);
+    }
+    if (is_new) {
+      different.push_back(candidate);
+    } else {
+      candidate->verdict = Verdict::kSameFile;
+      candidate->same_as = first->second->path;
+    }
+  }
+  return different;
+}
+
 [[noreturn]] void refuse_ambiguous(std::string_view interface, std::string_view name,
                                    const std::vector<ComponentRef>& found,
                                    const std::string& where) {
-  throw_bad_input("more than one plugin has a " + std::string(interface) + " '" + std::string(name) + "'",
-                  qualified_list(found), "one of them by its full name", where,
-                  "write '" + found.front().qualified_name() + "'");
+  throw_bad_input(
+      "more than one plugin has a " + std::string(interface) + " '" + std::string(name) + "'",
+      qualified_list(found), "one of them by its full name", where,
+      "write '" + found.front().qualified_name() + "'");
 }
 
 }  // namespace
@@ -138,22 +162,18 @@ void Catalog::settle_duplicates() {
   }
   for (auto& [id, same_id] : by_id) {
     if (same_id.size() < 2) continue;
-    std::map<std::string, Candidate*> by_content;
-    for (Candidate* candidate : same_id) {
-      const auto [first, is_new] = by_content.emplace(sha256_of_file(candidate->path), candidate);
-      if (is_new) continue;
-      candidate->verdict = Verdict::kSameFile;
-      candidate->same_as = first->second->path;
-    }
-    if (by_content.size() < 2) continue;
+    const std::vector<Candidate*> different = set_copies_apart(same_id);
+    if (different.size() < 2) continue;
     std::string paths;
-    for (const Candidate* candidate : same_id) {
-      if (candidate->verdict == Verdict::kAccepted)
-        paths += (paths.empty() ? "" : "\n") + candidate->path;
-    }
-    const Problem problem{ErrorCode::kBadPlugin, "different files are the plugin '" + id + "'", paths,
-                          "one file", {}, "remove one of them, or take its folder out of the search"};
-    for (const auto& [digest, candidate] : by_content) {
+    for (const Candidate* candidate : different)
+      paths += (paths.empty() ? "" : "\n") + candidate->path;
+    const Problem problem{ErrorCode::kBadPlugin,
+                          "different files are the plugin '" + id + "'",
+                          paths,
+                          "one file",
+                          {},
+                          "remove one of them, or take its folder out of the search"};
+    for (Candidate* candidate : different) {
       candidate->verdict = Verdict::kRefused;
       candidate->problems = {problem};
       candidate->problems.front().where = candidate->path;
@@ -187,16 +207,18 @@ std::shared_ptr<const Plugin> Catalog::plugin(std::string_view id) const {
     if (candidate.verdict == Verdict::kAccepted) ids.push_back(candidate.plugin->manifest.id);
   }
   const std::string hint = did_you_mean(id, ids);
-  throw_bad_input("there is no plugin '" + std::string(id) + "'", {},
-                  ids.empty() ? "a plugin; none was found" : "one of " + join_names(ids), {},
-                  hint.empty() ? "espalier plugins doctor shows every file that was looked at" : hint);
+  throw_bad_input(
+      "there is no plugin '" + std::string(id) + "'", {},
+      ids.empty() ? "a plugin; none was found" : "one of " + join_names(ids), {},
+      hint.empty() ? "espalier plugins doctor shows every file that was looked at" : hint);
 }
 
 std::vector<ComponentRef> Catalog::components(std::string_view interface) const {
   std::vector<ComponentRef> found;
   for (const auto& plugin : plugins_) {
     for (const ComponentDescriptor& component : plugin->manifest.components) {
-      if (interface.empty() || component.interface == interface) found.push_back({plugin, &component});
+      if (interface.empty() || component.interface == interface)
+        found.push_back({plugin, &component});
     }
   }
   return found;
@@ -228,16 +250,17 @@ void Catalog::refuse_unknown(std::string_view interface, std::string_view name,
   }
   if (hint.empty())
     hint = "espalier plugins list shows what there is, espalier plugins doctor what was refused";
-  throw_bad_input("there is no " + std::string(interface) + " '" + std::string(name) + "'",
-                  std::string(name),
-                  names.empty() ? "a plugin that has one; none was found" : "one of " + join_names(names),
-                  where, hint);
+  throw_bad_input(
+      "there is no " + std::string(interface) + " '" + std::string(name) + "'", std::string(name),
+      names.empty() ? "a plugin that has one; none was found" : "one of " + join_names(names),
+      where, hint);
 }
 
 std::vector<ComponentRef> Catalog::serving(std::string_view interface, std::string_view kind,
                                            std::string_view name) const {
   std::vector<ComponentRef> found = components(interface);
-  std::erase_if(found, [&](const ComponentRef& ref) { return !serves(*ref.component, kind, name); });
+  std::erase_if(found,
+                [&](const ComponentRef& ref) { return !serves(*ref.component, kind, name); });
   return found;
 }
 
@@ -249,10 +272,11 @@ std::optional<ComponentRef> Catalog::default_for(std::string_view interface,
     return property == nullptr || !property->is_string() || property->as_string() != section;
   });
   if (found.size() > 1)
-    throw_bad_input("more than one plugin offers the default of section '" + std::string(section) + "'",
-                    qualified_list(found), "a type in the recipe", {},
-                    "write type = \"" + found.front().qualified_name() + "\" in [" +
-                        std::string(section) + "]");
+    throw_bad_input(
+        "more than one plugin offers the default of section '" + std::string(section) + "'",
+        qualified_list(found), "a type in the recipe", {},
+        "write type = \"" + found.front().qualified_name() + "\" in [" + std::string(section) +
+            "]");
   if (found.empty()) return std::nullopt;
   return found.front();
 }

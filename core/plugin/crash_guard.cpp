@@ -17,7 +17,8 @@ void report_and_leave(int) {
   const std::string& message = *message_of_the_handler;
   std::size_t written = 0;
   while (written < message.size()) {
-    const ssize_t count = ::write(STDERR_FILENO, message.data() + written, message.size() - written);
+    const ssize_t count =
+        ::write(STDERR_FILENO, message.data() + written, message.size() - written);
     if (count <= 0) break;
     written += static_cast<std::size_t>(count);
   }

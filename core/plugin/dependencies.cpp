@@ -78,7 +78,8 @@ class Ordering {
 
   void add_cycle(const Plugin& plugin) {
     std::string cycle;
-    for (auto id = std::find(open_.begin(), open_.end(), plugin.manifest.id); id != open_.end(); ++id)
+    for (auto id = std::find(open_.begin(), open_.end(), plugin.manifest.id); id != open_.end();
+         ++id)
       cycle += *id + " -> ";
     add(plugin, "requires itself, by way of others", cycle + plugin.manifest.id,
         "requirements without a circle", "drop one of these requirements");

@@ -72,8 +72,9 @@ std::string_view ElfReader::range(std::uint64_t offset, std::uint64_t size) cons
 void ElfReader::check_header() const {
   const std::string_view start = range(0, std::min<std::size_t>(bytes_.size(), EI_NIDENT));
   if (!start.starts_with(std::string_view(ELFMAG, SELFMAG)))
-    refuse("the file is not a shared library", bytes_.empty() ? "an empty file" : "another kind of file",
-           "an ELF file", path_, "build the plugin with espalier_add_plugin()");
+    refuse("the file is not a shared library",
+           bytes_.empty() ? "an empty file" : "another kind of file", "an ELF file", path_,
+           "build the plugin with espalier_add_plugin()");
   if (start.size() < EI_NIDENT) refuse_truncated();
   const bool is_64 = start[EI_CLASS] == ELFCLASS64;
   constexpr char kData = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;

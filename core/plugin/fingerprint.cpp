@@ -46,7 +46,8 @@ constexpr KeyText kKeyTexts[] = {
      "rebuild the plugin without -D_GLIBCXX_DEBUG"},
     {"cxx", "another C++ standard", "rebuild the plugin with -std=c++20"},
     {"sdk_abi", "other SDK headers",
-     "rebuild the plugin against this SDK: cmake -S PLUGIN -B build --fresh && cmake --build build"},
+     "rebuild the plugin against this SDK: cmake -S PLUGIN -B build --fresh && cmake --build "
+     "build"},
     {"torch", "another LibTorch",
      "rebuild the plugin against LibTorch @: cmake -S PLUGIN -B build --fresh "
      "-DESPALIER_LIBTORCH=DIR"},
@@ -58,7 +59,8 @@ std::string remedy_of(const KeyText* text, const std::string& host_value) {
   if (text->key == "glibcxx_debug" && host_value == "1")
     return "rebuild the plugin with -D_GLIBCXX_DEBUG";
   if ((text->key == "torch" || text->key == "cuda") && host_value.empty())
-    return "use a build of Espalier with " + std::string(text->key == "torch" ? "LibTorch" : "CUDA");
+    return "use a build of Espalier with " +
+           std::string(text->key == "torch" ? "LibTorch" : "CUDA");
   std::string remedy(text->remedy);
   if (const std::size_t mark = remedy.find('@'); mark != std::string::npos)
     remedy.replace(mark, 1, host_value);
@@ -80,12 +82,13 @@ std::vector<Problem> compare_fingerprints(std::string_view plugin_fingerprint,
   const Parts theirs = split(plugin_fingerprint);
   const Parts ours = split(host_fingerprint);
   std::vector<Problem> problems;
-  const auto add = [&](const std::string& key, const std::string* found, const std::string* wanted) {
+  const auto add = [&](const std::string& key, const std::string* found,
+                       const std::string* wanted) {
     const auto* text = std::find_if(std::begin(kKeyTexts), std::end(kKeyTexts),
                                     [&](const KeyText& entry) { return entry.key == key; });
     if (text == std::end(kKeyTexts)) text = nullptr;
-    const std::string meaning = text == nullptr ? "something that this program does not know"
-                                                : std::string(text->meaning);
+    const std::string meaning =
+        text == nullptr ? "something that this program does not know" : std::string(text->meaning);
     problems.push_back({ErrorCode::kBadPlugin, "plugin '" + plugin + "' was built with " + meaning,
                         found == nullptr ? "no '" + key + "'" : key + "=" + *found,
                         wanted == nullptr ? "no '" + key + "'" : key + "=" + *wanted, path,

@@ -87,8 +87,11 @@ EspalierPluginEntry open_plugin(const std::string& path) {
 void* open_library_symbol(const std::string& path, const char* symbol) {
   boost::dll::shared_library& library = open_for_good(path);
   if (!library.has(symbol))
-    throw Error({ErrorCode::kInternal, "a part of Espalier does not fit this program",
-                 std::string("no symbol '") + symbol + "'", {}, path,
+    throw Error({ErrorCode::kInternal,
+                 "a part of Espalier does not fit this program",
+                 std::string("no symbol '") + symbol + "'",
+                 {},
+                 path,
                  "build or install Espalier again, all parts together"});
   return reinterpret_cast<void*>(&library.get<char>(symbol));
 }

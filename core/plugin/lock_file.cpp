@@ -49,8 +49,9 @@ void check_lock_file(const std::string& path,
     const Value* locked = entry == nullptr ? nullptr : entry->find("sha256");
     const std::string digest = sha256_of_file(plugin->path);
     if (locked == nullptr) {
-      problems.add({ErrorCode::kBadPlugin, "plugin '" + id + "' is not in the lock file", plugin->path,
-                    "an entry in " + path, path, "remove the lock file to accept the plugin"});
+      problems.add({ErrorCode::kBadPlugin, "plugin '" + id + "' is not in the lock file",
+                    plugin->path, "an entry in " + path, path,
+                    "remove the lock file to accept the plugin"});
     } else if (!(*locked == Value(digest))) {
       problems.add({ErrorCode::kBadPlugin, "plugin '" + id + "' is not the file that was locked",
                     "sha256 " + digest, "sha256 " + dump_json(*locked), plugin->path,

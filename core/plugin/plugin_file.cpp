@@ -51,15 +51,16 @@ std::vector<Problem> compatibility_problems(const PluginManifest& header, const 
   const std::string found = abi_text(header.abi_major, header.abi_minor);
   const std::string expected = abi_text(kPluginAbiMajor, kPluginAbiMinor);
   if (header.abi_major < kPluginAbiMajor)
-    return {{ErrorCode::kBadPlugin, name + " was built for an older Espalier", found, expected, path,
-             "get a newer version of the plugin, or rebuild it against this SDK"}};
+    return {{ErrorCode::kBadPlugin, name + " was built for an older Espalier", found, expected,
+             path, "get a newer version of the plugin, or rebuild it against this SDK"}};
   if (header.abi_major > kPluginAbiMajor ||
       (header.abi_major == kPluginAbiMajor && header.abi_minor > kPluginAbiMinor))
     return {{ErrorCode::kBadPlugin, name + " was built for a newer Espalier", found, expected, path,
              "update Espalier, or get an older version of the plugin"}};
   if (header.tier != kPluginTier)
-    return {{ErrorCode::kBadPlugin, name + " uses a kind of interface that this program does not know",
-             header.tier, kPluginTier, path, "update Espalier"}};
+    return {{ErrorCode::kBadPlugin,
+             name + " uses a kind of interface that this program does not know", header.tier,
+             kPluginTier, path, "update Espalier"}};
   return compare_fingerprints(header.fingerprint, host_fingerprint(), header.id, path);
 }
 
@@ -79,8 +80,8 @@ std::vector<Problem> permission_problems(const std::string& file) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0 || (status.st_mode & S_IWOTH) == 0) return;
     problems.push_back({ErrorCode::kBadPlugin,
-                        std::string("everyone may write to the plugin's ") + kind,
-                        path, std::string("a ") + kind + " that only its owner can change", file,
+                        std::string("everyone may write to the plugin's ") + kind, path,
+                        std::string("a ") + kind + " that only its owner can change", file,
                         "chmod o-w '" + path + "'"});
   };
   check(std::filesystem::path(file).parent_path().string(), "folder");

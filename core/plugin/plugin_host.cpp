@@ -16,8 +16,8 @@ constexpr std::size_t kMessageSize = 4096;
 
 [[noreturn]] void refuse(const Plugin& plugin, const std::string& what, std::string found,
                          std::string expected, std::string hint) {
-  throw Error({ErrorCode::kBadPlugin, "plugin '" + plugin.manifest.id + "' " + what, std::move(found),
-               std::move(expected), plugin.path, std::move(hint)});
+  throw Error({ErrorCode::kBadPlugin, "plugin '" + plugin.manifest.id + "' " + what,
+               std::move(found), std::move(expected), plugin.path, std::move(hint)});
 }
 
 constexpr const char* kRebuild = "rebuild the plugin with espalier_add_plugin()";
@@ -25,7 +25,8 @@ constexpr const char* kRebuild = "rebuild the plugin with espalier_add_plugin()"
 /// The shape of the descriptor, before any field behind it is believed.
 void check_shape(const Plugin& plugin, const EspalierPluginDescriptor* descriptor) {
   if (descriptor == nullptr)
-    refuse(plugin, "has no descriptor", "a null pointer", "a static EspalierPluginDescriptor", kRebuild);
+    refuse(plugin, "has no descriptor", "a null pointer", "a static EspalierPluginDescriptor",
+           kRebuild);
   if (reinterpret_cast<std::uintptr_t>(descriptor) % alignof(EspalierPluginDescriptor) != 0)
     refuse(plugin, "has a misaligned descriptor", "an odd address",
            "a multiple of " + std::to_string(alignof(EspalierPluginDescriptor)), kRebuild);
@@ -41,7 +42,8 @@ void check_shape(const Plugin& plugin, const EspalierPluginDescriptor* descripto
 /// Descriptor and manifest say the same things; what they disagree on is reported at once.
 void check_agreement(const Plugin& plugin, const EspalierPluginDescriptor& descriptor) {
   ProblemList problems;
-  const auto compare = [&](const char* field, const std::string& code, const std::string& manifest) {
+  const auto compare = [&](const char* field, const std::string& code,
+                           const std::string& manifest) {
     if (code == manifest) return;
     problems.add({ErrorCode::kBadPlugin,
                   "plugin '" + plugin.manifest.id + "' has a manifest that is not its own",
@@ -53,27 +55,33 @@ void check_agreement(const Plugin& plugin, const EspalierPluginDescriptor& descr
   compare("id", text(descriptor.id), plugin.manifest.id);
   compare("version", text(descriptor.version), plugin.manifest.version);
   compare("tier", text(descriptor.tier), plugin.manifest.tier);
-  compare("ABI major", std::to_string(descriptor.abi_major), std::to_string(plugin.manifest.abi_major));
-  compare("ABI minor", std::to_string(descriptor.abi_minor), std::to_string(plugin.manifest.abi_minor));
+  compare("ABI major", std::to_string(descriptor.abi_major),
+          std::to_string(plugin.manifest.abi_major));
+  compare("ABI minor", std::to_string(descriptor.abi_minor),
+          std::to_string(plugin.manifest.abi_minor));
   compare("fingerprint", text(descriptor.fingerprint), plugin.manifest.fingerprint);
   problems.throw_if_any();
   if (descriptor.register_components == nullptr)
-    refuse(plugin, "has no registration function", "a null pointer", "ESPALIER_PLUGIN(...)", kRebuild);
+    refuse(plugin, "has no registration function", "a null pointer", "ESPALIER_PLUGIN(...)",
+           kRebuild);
 }
 
 /// What was registered is what the manifest promised, field by field of every schema.
 void check_registrations(const Plugin& plugin, const Registrar& registrar) {
   ProblemList problems;
   const auto add = [&](std::string found, std::string expected) {
-    problems.add({ErrorCode::kBadPlugin,
-                  "plugin '" + plugin.manifest.id + "' registers other components than its manifest says",
-                  std::move(found), std::move(expected), plugin.path, kRebuild});
+    problems.add(
+        {ErrorCode::kBadPlugin,
+         "plugin '" + plugin.manifest.id + "' registers other components than its manifest says",
+         std::move(found), std::move(expected), plugin.path, kRebuild});
   };
   std::vector<std::string> seen;
   for (const auto& component : registrar.components()) {
     const std::string name = component->interface + " '" + component->name + "'";
-    const ComponentDescriptor* promised = plugin.manifest.find(component->interface, component->name);
-    if (std::find(seen.begin(), seen.end(), name) != seen.end()) add(name + " twice", "each one once");
+    const ComponentDescriptor* promised =
+        plugin.manifest.find(component->interface, component->name);
+    if (std::find(seen.begin(), seen.end(), name) != seen.end())
+      add(name + " twice", "each one once");
     seen.push_back(name);
     if (promised == nullptr)
       add(name, "no such component");
@@ -97,7 +105,8 @@ std::vector<ComponentDescriptor> collect_components(const Plugin& plugin,
       descriptor.register_components(&registrar, message.data(), message.size());
   message.back() = '\0';
   if (code != 0)
-    refuse(plugin, "failed to register its components", message.data(), "a registration without errors",
+    refuse(plugin, "failed to register its components", message.data(),
+           "a registration without errors",
            "none of its components is available; report this to its author");
   check_registrations(plugin, registrar);
   std::vector<ComponentDescriptor> components;
@@ -135,7 +144,8 @@ std::shared_ptr<void> PluginHost::create_object(InterfaceId interface, const Com
   const auto loaded = std::find_if(registry_.begin(), registry_.end(), [&](const Loaded& entry) {
     return entry.plugin->path == plugin.path;
   });
-  ESPALIER_ASSERT(loaded != registry_.end(), "the plugin '" + plugin.manifest.id + "' is not loaded");
+  ESPALIER_ASSERT(loaded != registry_.end(),
+                  "the plugin '" + plugin.manifest.id + "' is not loaded");
   const auto component = std::find_if(
       loaded->components.begin(), loaded->components.end(), [&](const ComponentDescriptor& entry) {
         return entry.interface == ref.component->interface && entry.name == ref.component->name;

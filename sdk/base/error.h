@@ -50,7 +50,8 @@ class ESPALIER_API Error : public std::exception {
   explicit Error(std::vector<Problem> problems);
   Error(const Error&) = default;
   Error& operator=(const Error&) = default;
-  ~Error() override;  ///< out of line: the type's one key function, so that its type info exists once
+  ~Error()
+      override;  ///< out of line: the type's one key function, so that its type info exists once
 
   const std::vector<Problem>& problems() const { return problems_; }
   ErrorCode code() const { return problems_.front().code; }

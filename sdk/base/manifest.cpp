@@ -122,8 +122,9 @@ ComponentDescriptor component_from_value(const Value& value, const std::string& 
     component.schema = schema_from_value(reader.array("schema"));
   } catch (const Error& error) {
     const Problem& problem = error.problems().front();
-    refuse(reader.full("schema"), problem.what + (problem.found.empty() ? "" : ": ") + problem.found,
-           problem.expected, where);
+    refuse(reader.full("schema"),
+           problem.what + (problem.found.empty() ? "" : ": ") + problem.found, problem.expected,
+           where);
   }
   return component;
 }

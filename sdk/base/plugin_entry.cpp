@@ -32,8 +32,6 @@ std::int32_t guarded_registration(void (*function)(Registrar&), void* registrar,
   return guarded([&] { function(*static_cast<Registrar*>(registrar)); }, message, message_size);
 }
 
-std::int32_t guarded_shutdown(void (*function)()) noexcept {
-  return guarded(function, nullptr, 0);
-}
+std::int32_t guarded_shutdown(void (*function)()) noexcept { return guarded(function, nullptr, 0); }
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
-// espalier-manifest LIBRARY OUTPUT.json: asks a freshly linked plugin, in the build, what it registers, and writes that as
-// its manifest. So the C++ declaration stays the only place where a schema is written.
+// espalier-manifest LIBRARY OUTPUT.json: asks a freshly linked plugin, in the build, what it
+// registers, and writes that as its manifest. So the C++ declaration stays the only place where a
+// schema is written.
 #include <dlfcn.h>
 
 #include <array>

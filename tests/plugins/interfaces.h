@@ -4,7 +4,8 @@
 
 #include "espalier/base/registrar.h"
 
-/// Small interfaces under the names that recipes use, so that the host can be tested without LibTorch.
+/// Small interfaces under the names that recipes use, so that the host can be tested without
+/// LibTorch.
 namespace espalier::testing {
 
 struct Dataset {

@@ -35,7 +35,9 @@ class FocalLoss : public Loss {
  public:
   using Config = FocalConfig;
   explicit FocalLoss(FocalConfig config) : config_(std::move(config)) {}
-  std::string describe() const override { return "focal with gamma " + std::to_string(config_.gamma); }
+  std::string describe() const override {
+    return "focal with gamma " + std::to_string(config_.gamma);
+  }
 
  private:
   FocalConfig config_;
@@ -56,7 +58,8 @@ void register_components(Registrar& registrar) {
         keys.set("gamma_value", "gamma");
         return keys;
       }());
-  registrar.add<Loss, PlainLoss>("plain", "A loss without settings.").property("default_for", "loss_fn");
+  registrar.add<Loss, PlainLoss>("plain", "A loss without settings.")
+      .property("default_for", "loss_fn");
 }
 
 void shut_down() { ++shutdowns; }

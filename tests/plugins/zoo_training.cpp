@@ -77,7 +77,8 @@ void register_components(Registrar& registrar) {
   registrar.require("zoo.losses >= 1.0, < 2");
   registrar.add<Dataset, Lines>("lines", "Samples from the lines of a file.")
       .serves("formats", {"txt", "jsonl"});
-  registrar.add<Optimizer, Descent>("descent", "Goes downhill.").property("default_for", "optimizer");
+  registrar.add<Optimizer, Descent>("descent", "Goes downhill.")
+      .property("default_for", "optimizer");
   registrar.add<Objective, Nothing>("next_token", "What a step optimises.")
       .property("default_for", "objective");
   registrar.add<LrScheduler, Nothing>("flat", "No change of the rate.")

@@ -60,8 +60,9 @@ constexpr std::int32_t (*shutdown_entry() noexcept)() noexcept {
 
 }  // namespace espalier
 
-/// Once per plugin, at namespace scope of one source file. REGISTER is `void (espalier::Registrar&)`;
-/// an optional last argument is `void ()`, called once before the program ends.
+/// Once per plugin, at namespace scope of one source file. REGISTER is `void
+/// (espalier::Registrar&)`; an optional last argument is `void ()`, called once before the program
+/// ends.
 ///
 ///     ESPALIER_PLUGIN("acme.losses", "1.0.0", register_components)
 #define ESPALIER_PLUGIN(ID, VERSION, REGISTER, ...)                                  \

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Checks that core/ names no component of a plugin: check_component_names.py [FOLDER with NAME.espalier.json...]
+
+The names come from the manifests that the build wrote, and from the registrations in plugins/."""
+
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REGISTRATION = re.compile(r'\badd<[^;(]*>\(\s*"([^"]+)"')
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# Name -> why the same word in core/ does not mean the component.
+ALLOWED = {}
+
+
+def names_of_components(folders):
+    names = set()
+    for folder in folders:
+        for path in pathlib.Path(folder).glob("*.espalier.json"):
+            names |= {component["name"] for component in json.loads(path.read_text())["components"]}
+    for path in (ROOT / "plugins").rglob("*.cpp"):
+        names |= set(REGISTRATION.findall(path.read_text()))
+    return names - ALLOWED.keys()
+
+
+def main():
+    names = names_of_components(sys.argv[1:])
+    problems = []
+    for path in sorted((ROOT / "core").rglob("*")):
+        if path.suffix not in (".h", ".cpp"):
+            continue
+        text = COMMENT.sub(lambda match: "\n" * match.group(0).count("\n"), path.read_text())
+        for number, line in enumerate(text.splitlines(), 1):
+            for literal in re.findall(r'"((?:\\.|[^"\\])*)"', line):
+                if literal in names:
+                    problems.append(f"{path.relative_to(ROOT)}:{number}: names the component '{literal}'")
+    print("\n".join(problems) if problems else f"core/ names none of {len(names)} components")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

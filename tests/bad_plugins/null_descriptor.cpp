@@ -1,0 +1,3 @@
+#include "bad_plugin.h"
+
+BAD_PLUGIN_ENTRY { return nullptr; }

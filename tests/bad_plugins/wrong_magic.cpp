@@ -1,0 +1,7 @@
+#include "bad_plugin.h"
+
+BAD_PLUGIN_ENTRY {
+  static EspalierPluginDescriptor descriptor = bad_descriptor(register_nothing);
+  descriptor.magic = 0x12345678;
+  return &descriptor;
+}
