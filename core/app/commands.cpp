@@ -2,14 +2,18 @@
 
 namespace espalier::app {
 
+int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
 int run_score(const std::vector<std::string>& arguments);
+int run_train(const std::vector<std::string>& arguments);
 
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
+      {"train", "train a model as a recipe says", run_train},
       {"score", "loss, logits and gradients of one batch", run_score},
       {"parity", "compare a model with a reference dump", run_parity},
+      {"import", "turn a GGUF file into a model folder", run_import},
       {"plugins", "list, inspect and explain plugins", run_plugins},
   };
   return kCommands;

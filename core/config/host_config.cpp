@@ -59,6 +59,7 @@ ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {
       .field("val_every_steps", &StepSchedulerConfig::val_every_steps,
              "validate after every so many steps")
       .at_least(1)
+      .field("val_at_start", &StepSchedulerConfig::val_at_start, "validate before the first step too")
       .field("ckpt_every_steps", &StepSchedulerConfig::ckpt_every_steps,
              "write a checkpoint after every so many steps")
       .at_least(1);

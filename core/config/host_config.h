@@ -47,6 +47,7 @@ struct StepSchedulerConfig {
   std::optional<std::int64_t> max_steps;
   std::optional<std::int64_t> num_epochs;  ///< 1 where max_steps is not given either
   std::optional<std::int64_t> val_every_steps;
+  bool val_at_start = false;
   std::optional<std::int64_t> ckpt_every_steps;
 
   static ConfigSchema<StepSchedulerConfig> schema();

@@ -1,0 +1,40 @@
+#include <cstdio>
+
+#include "engine/commands/engine_command.h"
+#include "engine/run/machine.h"
+#include "engine/run/training_run.h"
+#include "espalier/base/json.h"
+#include "espalier/io/tensor_io.h"
+
+namespace espalier {
+namespace {
+
+std::string dtype_plan(const LoadedModel& model) {
+  return "dtype plan: stored " + scalar_type_name(model.storage_dtype) + ", computed " +
+         scalar_type_name(model.compute_dtype) + " (" + model.compute_reason + "), reduced float32";
+}
+
+}  // namespace
+
+int run_train(const EngineCall& call) {
+  TrainingRun run(call);
+  const bool quiet = call.flag("quiet");
+  const MemoryPlan plan = run.memory_plan();
+  if (call.flag("json")) {
+    Table result;
+    result.set("memory_plan", plan.to_value());
+    result.set("storage_dtype", scalar_type_name(run.model().storage_dtype));
+    result.set("compute_dtype", scalar_type_name(run.model().compute_dtype));
+    result.set("total_steps", run.total_steps());
+    std::puts(dump_json(result).c_str());
+  } else if (!quiet) {
+    std::printf("%s\nmemory plan: %s\n", dtype_plan(run.model()).c_str(), plan.to_string().c_str());
+  }
+  if (call.flag("dry-run")) {
+    if (!quiet) std::printf("dry run: %lld steps would follow; nothing was written\n", static_cast<long long>(run.total_steps()));
+    return 0;
+  }
+  return run.train(call.text("resume"), quiet);
+}
+
+}  // namespace espalier

@@ -1,0 +1,153 @@
+// TrainingRun::train: the loop over steps, with everything that happens between them.
+#include <ATen/Parallel.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "engine/checkpoint/export.h"
+#include "engine/run/machine.h"
+#include "engine/run/training_run.h"
+#include "engine/train/metrics_log.h"
+#include "engine/train/progress.h"
+#include "engine/train/stop_signal.h"
+#include "espalier/base/error.h"
+
+namespace espalier {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::steady_clock;
+
+double seconds_since(steady_clock::time_point start) {
+  return std::chrono::duration<double>(steady_clock::now() - start).count();
+}
+
+bool is_due(std::int64_t step, const std::optional<std::int64_t>& every) { return every && step % *every == 0; }
+
+Value training_line(const StepMetrics& metrics, double seconds) {
+  Table line;
+  line.set("step", metrics.step);
+  line.set("epoch", metrics.epoch);
+  line.set("loss", metrics.loss);
+  line.set("grad_norm", metrics.grad_norm);
+  line.set("lr", metrics.lr);
+  line.set("tokens_per_second", static_cast<double>(metrics.num_tokens) / seconds);
+  line.set("num_label_tokens", metrics.num_label_tokens);
+  line.set("num_tokens", metrics.num_tokens);
+  line.set("rss_bytes", resident_bytes());
+  line.set("peak_rss_bytes", peak_resident_bytes());
+  line.set("step_seconds", seconds);
+  if (metrics.terms.size() > 1) {
+    Table terms;
+    for (const auto& [name, value] : metrics.terms) terms.set(name, value);
+    line.set("terms", std::move(terms));
+  }
+  return line;
+}
+
+Value validation_line(const StepMetrics& metrics, double seconds) {
+  Table line;
+  line.set("step", metrics.step);
+  line.set("loss", metrics.loss);
+  line.set("num_label_tokens", metrics.num_label_tokens);
+  line.set("num_tokens", metrics.num_tokens);
+  line.set("seconds", seconds);
+  return line;
+}
+
+/// The machine must compute as it did before the stop, or the resumed run would take another path.
+void adopt_machine(const TrainState& state, Progress& progress) {
+  if (state.num_threads > 0 && state.num_threads != at::get_num_threads()) {
+    at::set_num_threads(static_cast<int>(state.num_threads));
+  }
+  if (state.instruction_set != instruction_set() || state.gemm_provider != gemm_provider()) {
+    progress.note("resuming on another machine (" + state.instruction_set + ", " + state.gemm_provider + " -> " +
+                  instruction_set() + ", " + gemm_provider() + "): results may differ in the last digits");
+  }
+}
+
+}  // namespace
+
+TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& loader) const {
+  TrainState state;
+  state.step = metrics.step;
+  state.epoch = metrics.epoch;
+  state.total_steps = total_steps_;
+  state.seed = static_cast<std::uint64_t>(settings_.run.seed);
+  state.loader = loader;
+  state.num_threads = at::get_num_threads();
+  state.gemm_provider = gemm_provider();
+  state.instruction_set = instruction_set();
+  return state;
+}
+
+std::optional<TrainState> TrainingRun::resume_from(const std::string& resume, CheckpointStore& store) {
+  const std::optional<std::string> newest = store.latest();
+  if (resume == "never") return std::nullopt;
+  if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
+    throw_bad_input("there is no checkpoint in '" + resume + "'", {}, "auto, never, or a checkpoint folder", "--resume");
+  }
+  const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
+  if (chosen.empty()) return std::nullopt;
+  return CheckpointStore::load(chosen, *optimizer_, optimizer_->parameters());
+}
+
+int TrainingRun::train(const std::string& resume, bool quiet) {
+  const fs::path folder(output_dir_);
+  CheckpointStore store((folder / "checkpoints").string(), settings_.checkpoint.max_recent_checkpoints);
+  const std::optional<TrainState> resumed = resume_from(resume, store);
+  const std::int64_t first = resumed ? resumed->step : 0;
+  Progress progress(total_steps_, first, quiet);
+  if (resumed) {
+    adopt_machine(*resumed, progress);
+    progress.note("resuming after step " + std::to_string(first) + " of " + std::to_string(total_steps_));
+  }
+  MetricsLog training_log((folder / "training.jsonl").string(), first);
+  MetricsLog validation_log((folder / "validation.jsonl").string(), first == 0 ? -1 : first);
+  const std::vector<Batch> validation = validation_dataset_ ? validation_batches() : std::vector<Batch>();
+  DataLoader loader(dataset_, loader_options(), resumed ? resumed->loader : LoaderState{});
+  const StopSignal stop_signal;
+
+  const auto validate = [&](std::int64_t step) {
+    const auto start = steady_clock::now();
+    StepMetrics metrics = evaluate(parts(), validation);
+    metrics.step = step;
+    validation_log.append(validation_line(metrics, seconds_since(start)));
+    char text[96];
+    std::snprintf(text, sizeof text, "validation after step %lld: loss %.4f over %lld label tokens (%.1f s)",
+                  static_cast<long long>(step), metrics.loss, static_cast<long long>(metrics.num_label_tokens),
+                  seconds_since(start));
+    progress.note(text);
+  };
+  if (!validation.empty() && first == 0 && settings_.step_scheduler.val_at_start) validate(0);
+
+  for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
+    const auto start = steady_clock::now();
+    const StepBatches batches = loader.next();
+    const StepMetrics metrics = train_step(parts(), batches, step);
+    const double seconds = seconds_since(start);
+    training_log.append(training_line(metrics, seconds));
+    progress.step(metrics, seconds, resident_bytes());
+
+    const bool last = step == total_steps_;
+    const bool stopped = StopSignal::received() != 0 && !last;
+    if (!validation.empty() && !stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps))) validate(step);
+    const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
+    if (settings_.checkpoint.enabled && save) {
+      store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
+    }
+    if (stopped) {
+      progress.finish();
+      progress.note(settings_.checkpoint.enabled
+                        ? "stopped after step " + std::to_string(step) + "; run the same command again to go on"
+                        : "stopped after step " + std::to_string(step) + "; checkpoints are off, so nothing was saved");
+      return kStoppedExitCode;
+    }
+  }
+  progress.finish();
+  export_model(model_, (folder / "final").string(), strategy_.get());
+  progress.note("run folder  " + folder.string() + "\nmodel       " + (folder / "final").string());
+  return 0;
+}
+
+}  // namespace espalier

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/host_config.h"
+#include "engine/checkpoint/checkpoint_store.h"
+#include "engine/commands/engine_command.h"
+#include "engine/data/loader.h"
+#include "engine/run/memory_plan.h"
+#include "engine/run/model_loader.h"
+#include "engine/train/optimizer_state.h"
+#include "engine/train/train_step.h"
+#include "espalier/sdk/adapter.h"
+
+namespace espalier {
+
+/// The host's own sections of a recipe, typed.
+struct RunSettings {
+  config::RunConfig run;
+  config::ModelConfig model;
+  config::DataloaderConfig dataloader;
+  config::PackedSequenceConfig packed_sequence;
+  config::StepSchedulerConfig step_scheduler;
+  config::ClipGradNormConfig clip_grad_norm;
+  config::CheckpointConfig checkpoint;
+  config::LoggingConfig logging;
+
+  explicit RunSettings(const Value& recipe);
+};
+
+/// A recipe made into objects, in the order in which they need each other: model, adapter, data, loss, objective,
+/// optimizer, schedule. Owns all of them.
+class TrainingRun {
+ public:
+  explicit TrainingRun(const EngineCall& call);
+
+  /// Trains from where the newest checkpoint left off (`resume`: "auto", "never" or a checkpoint folder) to the end and
+  /// exports the model. Returns the exit code: 0, or kStoppedExitCode after a signal.
+  int train(const std::string& resume, bool quiet);
+
+  /// What the run will hold in memory, from the first rows of the data.
+  MemoryPlan memory_plan();
+  const LoadedModel& model() const { return model_; }
+  std::int64_t total_steps() const { return total_steps_; }
+
+ private:
+  DatasetContext dataset_context() const;
+  std::shared_ptr<const Dataset> open_dataset(const EngineCall& call, const std::string& section) const;
+  LoaderOptions loader_options() const;
+  std::vector<Batch> validation_batches() const;
+  TrainingParts parts();
+  TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
+  std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
+
+  RunSettings settings_;
+  std::string output_dir_;
+  LoadedModel model_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::shared_ptr<const ChatTemplate> chat_template_;
+  std::shared_ptr<Adapter> adapter_;
+  std::shared_ptr<ParallelStrategy> strategy_;
+  std::shared_ptr<Loss> loss_;
+  std::shared_ptr<Objective> objective_;
+  std::shared_ptr<LrScheduler> lr_scheduler_;
+  std::unique_ptr<ParameterOptimizer> optimizer_;
+  std::shared_ptr<const Dataset> dataset_;
+  std::shared_ptr<const Dataset> validation_dataset_;
+  std::int64_t total_steps_ = 0;
+};
+
+}  // namespace espalier
