@@ -295,8 +295,12 @@ void Options::store(const std::vector<Word>& words, ProblemList& problems) const
                     {}});
     }
   }
+  if (!any_unknown) report_missing(given, problems);
+}
+
+void Options::report_missing(const std::set<std::string>& given, ProblemList& problems) const {
   for (const Option& option : options_) {
-    if (!option.required || given.contains(option.name) || any_unknown) continue;
+    if (!option.required || given.contains(option.name)) continue;
     const std::string shown = option.positional ? option.name : "option '--" + option.name + "'";
     problems.add({ErrorCode::kBadInput,
                   shown + " is missing",

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,7 @@ class Options {
   std::vector<Word> split(const std::vector<std::string>& words) const;
   void store(const std::vector<Word>& words, ProblemList& problems) const;
   void store_option(const Option& option, const std::string& value, ProblemList& problems) const;
+  void report_missing(const std::set<std::string>& given, ProblemList& problems) const;
   bool is_override(const std::string& word) const;
   std::string nearest_option(const std::string& name) const;
   void print_help() const;

@@ -119,6 +119,18 @@ std::vector<const plugin::Candidate*> refused_as(const Catalog& catalog, const s
   return found;
 }
 
+/// Where components of one interface and name come from.
+std::string owner_text(const std::string& interface, const std::string& name,
+                       const std::vector<std::string>& plugins) {
+  std::string text = interface;
+  text.append(" '").append(name).append("' is ");
+  if (plugins.size() == 1)
+    return text.append("from plugin '").append(plugins[0]).append("', the only one that has it");
+  text.append("in several plugins (").append(join_names(plugins));
+  text.append("): write the full name, such as '").append(plugins[0]).append("/");
+  return text.append(name).append("'");
+}
+
 }  // namespace
 
 int list_plugins(const Catalog& catalog, bool json) {
@@ -204,12 +216,7 @@ int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
   for (const auto& [interface, ids] : owners) {
     const std::vector<std::string> names(ids.begin(), ids.end());
     usable = usable || ids.size() == 1;
-    reasons.push_back(ids.size() == 1
-                          ? interface + " '" + name + "' is from plugin '" + names.front() +
-                                "', the only one that has it"
-                          : interface + " '" + name + "' is in several plugins (" +
-                                join_names(names) + "): write the full name, such as '" +
-                                names.front() + "/" + name + "'");
+    reasons.push_back(owner_text(interface, name, names));
   }
   if (const auto plugin = catalog.find_plugin(name)) {
     usable = true;

@@ -19,6 +19,11 @@ const Section* find_section(std::string_view name) {
   return nullptr;
 }
 
+std::string member_path(const std::string& path, const std::string& key) {
+  std::string joined = path;
+  return joined.append(".").append(key);
+}
+
 class Resolver {
  public:
   Resolver(const Recipe& recipe, const Catalog& catalog) : recipe_(recipe), catalog_(catalog) {}
@@ -115,7 +120,7 @@ class Resolver {
     try {
       if (type != nullptr) return component_of_type(section.interface, section.name, *type);
       if (section.has_default) {
-        if (const auto ref = catalog_.default_for(section.interface, section.name)) return ref;
+        if (auto ref = catalog_.default_for(section.interface, section.name)) return ref;
       }
     } catch (const Error& error) {
       add(error);
@@ -176,7 +181,7 @@ class Resolver {
     for (auto& [key, value] : config.as_table()) {
       const FieldSpec* field = schema.find(key);
       if (field != nullptr && !value.is_null())
-        resolve_nested_field(*field, value, path + "." + key);
+        resolve_nested_field(*field, value, member_path(path, key));
     }
   }
 
@@ -194,7 +199,7 @@ class Resolver {
         resolve_nested_field(*field.element, items[i], path + "[" + std::to_string(i) + "]");
     } else if (field.type == FieldType::kMap && field.element) {
       for (auto& [key, item] : value.as_table())
-        resolve_nested_field(*field.element, item, path + "." + key);
+        resolve_nested_field(*field.element, item, member_path(path, key));
     } else if (field.type == FieldType::kTable && field.table) {
       resolve_nested(*field.table, value, path);
     }

@@ -52,6 +52,7 @@ bool serves(const ComponentDescriptor& component, std::string_view kind, std::st
 
 std::string qualified_list(const std::vector<ComponentRef>& components) {
   std::vector<std::string> names;
+  names.reserve(components.size());
   for (const ComponentRef& ref : components) names.push_back(ref.qualified_name());
   return join_names(names);
 }

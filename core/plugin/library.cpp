@@ -1,5 +1,5 @@
 // The one file that includes Boost.DLL.
-#define BOOST_DLL_USE_STD_FS
+#define BOOST_DLL_USE_STD_FS  // NOLINT(readability-identifier-naming): Boost chose the name
 #include "plugin/library.h"
 
 #include <cxxabi.h>

@@ -12,7 +12,7 @@ namespace espalier::plugin {
 struct Version {
   std::array<int, 3> numbers{};
 
-  auto operator<=>(const Version&) const = default;
+  auto operator<=>(const Version&) const = default;  // NOLINT(modernize-use-nullptr): misread
 };
 
 /// Throws Error(kBadPlugin) when `text` is no version.

@@ -182,17 +182,17 @@ class ConfigSchema {
   ConfigSchema& less_than(double maximum) {
     return item().exclusive_maximum = true, at_most(maximum);
   }
-  ConfigSchema& one_of(std::vector<std::string> choices) {
-    return item().choices = std::move(choices), *this;
+  ConfigSchema& one_of(const std::vector<std::string>& choices) {
+    return item().choices = choices, *this;
   }
   ConfigSchema& length(std::size_t items) { return last().length = items, *this; }
-  ConfigSchema& since(std::string version) { return last().since = std::move(version), *this; }
-  ConfigSchema& deprecated(std::string instead) {
-    return last().deprecated = std::move(instead), *this;
+  ConfigSchema& since(const std::string& version) { return last().since = version, *this; }
+  ConfigSchema& deprecated(const std::string& instead) {
+    return last().deprecated = instead, *this;
   }
   /// For fields of type ComponentConfig: the interface of the component, e.g. "Loss".
-  ConfigSchema& component(std::string interface) {
-    return item().interface = std::move(interface), *this;
+  ConfigSchema& component(const std::string& interface) {
+    return item().interface = interface, *this;
   }
 
   const SchemaSpec& spec() const { return spec_; }

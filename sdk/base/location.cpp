@@ -7,7 +7,7 @@
 namespace espalier {
 
 std::string library_folder() {
-  static const char kAnchor = 0;  // lies in this library
+  static constexpr char kAnchor = 0;  // lies in this library
   Dl_info info{};
   if (::dladdr(&kAnchor, &info) == 0 || info.dli_fname == nullptr) return {};
   std::error_code error;

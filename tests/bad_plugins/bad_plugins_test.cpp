@@ -397,6 +397,28 @@ TEST_F(BadPlugins, InAFolderThatEveryoneMayWrite) {
   ASSERT_EQ(::chmod(folder_.path().c_str(), 0700), 0);
 }
 
+TEST_F(BadPlugins, LoadingAnotherInBetweenChangesNothing) {
+  zoo("zoo_losses");
+  zoo("zoo_training", "training");
+  const Catalog found = catalog();
+  PluginHost host;
+  for (const char* id : {"zoo.losses", "zoo.training", "zoo.losses"}) host.load({found.plugin(id)});
+  ASSERT_EQ(host.loaded().size(), 2U);
+  EXPECT_EQ(host.create<testing::Loss>(found.component("Loss", "plain"), Table())->describe(),
+            "plain");
+}
+
+TEST_F(BadPlugins, OfAnotherInterfaceVersion) {
+  zoo("zoo_losses");
+  const Catalog found = catalog();
+  PluginHost host;
+  host.load(found.plugins());
+  const std::string text =
+      error_of([&] { host.create<testing::Optimizer>(found.component("Loss", "plain"), Table()); });
+  EXPECT_NE(text.find("found:    Loss version 1"), std::string::npos) << text;
+  EXPECT_NE(text.find("expected: Optimizer version 1"), std::string::npos) << text;
+}
+
 TEST_F(BadPlugins, LockedAsAnotherFile) {
   const std::string path = zoo("zoo_losses");
   const Catalog found = catalog();
