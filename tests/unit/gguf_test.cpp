@@ -22,7 +22,7 @@ using testing::GgufBuilder;
 using testing::TemporaryFolder;
 
 std::string problem_of(const TemporaryFolder& folder, const std::string& content) {
-  write_file_atomically(folder / "x.gguf", content);
+  testing::write_fresh(folder / "x.gguf", content);
   try {
     const GgufFile file(folder / "x.gguf");
   } catch (const Error& error) {
