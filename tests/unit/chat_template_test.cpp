@@ -27,22 +27,22 @@ Problem problem_of(const std::string& source) {
 }
 
 TEST(ChatTemplate, RendersTheReferenceCases) {
-  const Value file = read_json_file(std::string(std::getenv("ESPALIER_FIXTURES")) +
-                                    "/chat_templates/cases.json");
+  const Value file =
+      read_json_file(std::string(std::getenv("ESPALIER_FIXTURES")) + "/chat_templates/cases.json");
   const Table& special_tokens = file.find("special_tokens")->as_table();
   for (const Value& expected : file.find("cases")->as_array()) {
     const std::string& name = expected.find("template")->as_string();
     const std::string& conversation = expected.find("conversation")->as_string();
     SCOPED_TRACE(name + " " + conversation);
-    const auto compiled = compile_chat_template(
-        file.find("templates")->find(name)->as_string(), special_tokens);
+    const auto compiled =
+        compile_chat_template(file.find("templates")->find(name)->as_string(), special_tokens);
     const Value tools = expected.find("tools")->as_bool() ? *file.find("tools") : Value();
     const Value* variables = expected.find("kwargs");
     try {
-      const RenderedChat chat = compiled->render(
-          *file.find("conversations")->find(conversation), tools,
-          expected.find("add_generation_prompt")->as_bool(),
-          variables == nullptr ? Table() : variables->as_table());
+      const RenderedChat chat =
+          compiled->render(*file.find("conversations")->find(conversation), tools,
+                           expected.find("add_generation_prompt")->as_bool(),
+                           variables == nullptr ? Table() : variables->as_table());
       ASSERT_TRUE(expected.find("rendered") != nullptr) << chat.text;
       EXPECT_EQ(chat.text, expected.find("rendered")->as_string());
       const Value* spans = expected.find("generation_spans");
@@ -94,9 +94,11 @@ TEST(ChatTemplate, EndsTemplatesThatNeverEnd) {
   EXPECT_FALSE(problem_of("{{ '%999999999d' % 1 }}").what.empty());
   EXPECT_FALSE(problem_of("{{ 2 ** 9999 }}").what.empty());
   EXPECT_FALSE(problem_of("{% set ns = namespace(s='x') %}{% for i in range(99) %}"
-                          "{% set ns.s = ns.s + ns.s %}{% endfor %}").what.empty());
+                          "{% set ns.s = ns.s + ns.s %}{% endfor %}")
+                   .what.empty());
   EXPECT_FALSE(problem_of("{% set ns = namespace(l=[]) %}{% for i in range(9999) %}"
-                          "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}").what.empty());
+                          "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}")
+                   .what.empty());
 }
 
 TEST(ChatTemplate, RefusesDeepNesting) {

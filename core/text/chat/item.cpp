@@ -239,7 +239,8 @@ Items iterate(const Item& item) {
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kView:
-    case Kind::kRange: Meter::charge(item.as<Sequence>().items.size());
+    case Kind::kRange:
+      Meter::charge(item.as<Sequence>().items.size());
       return item.as<Sequence>().items;
     case Kind::kDict: {
       Items keys;
