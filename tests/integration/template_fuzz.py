@@ -3,7 +3,8 @@
     python tests/integration/template_fuzz.py --program build/bin/text_driver [--mutations 2000] [--seed N]
 
 Needs a Python with `jinja2` alone. Fixed snippets must agree in text, or in the type of the error; mutated templates
-must end in a text or an error, and agree where both give a text.
+must end in a text or an error, and must give the text that jinja2 gives; where jinja2 raises, ours may be more lenient
+(that is counted and does not fail).
 """
 import argparse
 import json
@@ -351,14 +352,16 @@ def main():
 
     rng = random.Random(arguments.seed)
     mutated = [mutate(rng, rng.choice(fixed)) for _ in range(arguments.mutations)]
-    mutants = 0
+    mutants = lenient = 0
     for source, mine in zip(mutated, ours(arguments.program, mutated), strict=True):
         theirs = reference(environment, source)
-        if not agree(mine, theirs, False) and not has_address(theirs):
+        if "error" in theirs and "text" in mine:
+            lenient += 1
+        elif not agree(mine, theirs, False) and not has_address(theirs):
             mutants += 1
             if mutants <= arguments.show:
                 print(f"{source!r}\n  ours   {str(mine)[:600]}\n  theirs {str(theirs)[:600]}")
-    print(f"{len(mutated)} mutated templates, {mutants} different")
+    print(f"{len(mutated)} mutated templates, {mutants} different, {lenient} accepted that jinja2 refuses")
     sys.exit(1 if different or mutants else 0)
 
 
