@@ -1,4 +1,5 @@
-// tokenizer_bench FOLDER TEXT_FILE: megabytes a second of encode(), and a line of JSON with the number of ids.
+// tokenizer_bench FOLDER TEXT_FILE: megabytes a second of encode(), and a line of JSON with the
+// number of ids.
 #include <chrono>
 #include <cstdio>
 #include <exception>

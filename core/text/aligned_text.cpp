@@ -74,7 +74,8 @@ void AlignedText::append(std::string_view text) {
   std::vector<ByteRange> alignment;
   copy_alignment(0, size, alignment);
   if (track_)
-    alignment.insert(alignment.end(), text.size(), size == 0 ? ByteRange{base_, base_} : range(size - 1));
+    alignment.insert(alignment.end(), text.size(),
+                     size == 0 ? ByteRange{base_, base_} : range(size - 1));
   assign(std::string(view_) + std::string(text), std::move(alignment));
 }
 

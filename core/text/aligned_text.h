@@ -15,8 +15,9 @@ struct ByteRange {
   std::uint32_t end = 0;
 };
 
-/// One character of a transformed text. `change` tells where it comes from: 0 takes the place of one
-/// old character, -n of 1 + n old characters, 1 is inserted (and belongs to the place before it).
+/// One character of a transformed text. `change` tells where it comes from: 0 takes the place of
+/// one old character, -n of 1 + n old characters, 1 is inserted (and belongs to the place before
+/// it).
 struct CharChange {
   char32_t point = 0;
   int change = 0;
@@ -26,8 +27,8 @@ struct CharChange {
 /// stands for. Starts as a view of the original and becomes a copy with the first change.
 class AlignedText {
  public:
-  /// `original` must outlive this object; `begin` is the place of its first byte in the whole input.
-  /// Without `track`, alignments are not kept (range() is meaningless then).
+  /// `original` must outlive this object; `begin` is the place of its first byte in the whole
+  /// input. Without `track`, alignments are not kept (range() is meaningless then).
   AlignedText(std::string_view original, std::uint32_t begin, bool track)
       : view_(original), base_(begin), track_(track) {}
   AlignedText(const AlignedText&) = delete;

@@ -41,8 +41,7 @@ chat::Item to_item(const Value& value, int depth = 0) {
 }
 
 [[noreturn]] void rethrow(const chat::TemplateFailure& failure, const std::string& where) {
-  const std::string place =
-      failure.line == 0 ? where : where + ":" + std::to_string(failure.line);
+  const std::string place = failure.line == 0 ? where : where + ":" + std::to_string(failure.line);
   throw Error(Problem{ErrorCode::kBadInput, failure.message, failure.type, {}, place, {}});
 }
 

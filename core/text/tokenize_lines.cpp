@@ -43,7 +43,8 @@ std::string tokenize_line(const Tokenizer& tokenizer, std::string_view line,
   for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
     ids.emplace_back(static_cast<std::int64_t>(encoding.ids[i]));
     tokens.emplace_back(encoding.tokens[i]);
-    offsets.emplace_back(Array{Value(encoding.offsets[i].first), Value(encoding.offsets[i].second)});
+    offsets.emplace_back(
+        Array{Value(encoding.offsets[i].first), Value(encoding.offsets[i].second)});
   }
   Table out;
   out.set("ids", std::move(ids));

@@ -14,7 +14,8 @@ namespace {
 TokenizerParts read_parts(const JsonNode& root) {
   if (!root.is_object()) root.fail("tokenizer.json holds no tokenizer", {}, "an object");
   const std::string version = root.string_or("version", "1.0");
-  if (version != "1.0") root.at("version").fail("unknown version of tokenizer.json", version, "1.0");
+  if (version != "1.0")
+    root.at("version").fail("unknown version of tokenizer.json", version, "1.0");
   TokenizerParts parts;
   if (const auto section = root.find("normalizer")) parts.normalizer = make_normalizer(*section);
   if (const auto section = root.find("pre_tokenizer"))

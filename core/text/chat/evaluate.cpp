@@ -62,8 +62,7 @@ Item Interpreter::evaluate(const Expression& expression) {
         if (index.children[i]) bounds[i] = evaluate(*index.children[i]);
       return get_slice(object, bounds[0], bounds[1], bounds[2]);
     }
-    case ExpressionType::kSlice:
-      fail("TypeError", "a slice stands among other indices");
+    case ExpressionType::kSlice: fail("TypeError", "a slice stands among other indices");
     case ExpressionType::kCall: return evaluate_call(expression);
     case ExpressionType::kFilter: return evaluate_filter(expression, nullptr);
     case ExpressionType::kTest: {
@@ -142,7 +141,8 @@ Arguments Interpreter::evaluate_arguments(const CallArguments& arguments) {
     const Item more = evaluate(*arguments.more_named);
     if (!more.is(Kind::kDict))
       fail("TypeError", "argument after ** must be a mapping, not " + type_name(more));
-    for (const auto& [name, value] : more.as<Dict>().entries) out.named.emplace_back(to_str(name), value);
+    for (const auto& [name, value] : more.as<Dict>().entries)
+      out.named.emplace_back(to_str(name), value);
   }
   return out;
 }

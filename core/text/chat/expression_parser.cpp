@@ -121,8 +121,8 @@ ExpressionPtr Parser::parse_compare() {
   while (true) {
     constexpr std::string_view kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
     const bool compares = is(TokenType::kOperator) &&
-                          std::find(std::begin(kOperators), std::end(kOperators),
-                                    current().text) != std::end(kOperators);
+                          std::find(std::begin(kOperators), std::end(kOperators), current().text) !=
+                              std::end(kOperators);
     if (compares || is_name("in")) {
       node->operators.push_back(next().text);
     } else if (is_name("not") && look().type == TokenType::kName && look().text == "in") {
@@ -251,12 +251,16 @@ ExpressionPtr Parser::parse_number() {
   int base = 10;
   if (token.text.size() > 2 && token.text[0] == '0') {
     const char kind = token.text[1];
-    base = kind == 'x' || kind == 'X' ? 16 : kind == 'o' || kind == 'O' ? 8 : kind == 'b' || kind == 'B' ? 2 : 10;
+    base = kind == 'x' || kind == 'X'   ? 16
+           : kind == 'o' || kind == 'O' ? 8
+           : kind == 'b' || kind == 'B' ? 2
+                                        : 10;
     if (base != 10) begin += 2;
   }
   std::int64_t value = 0;
   const auto [stop, error] = std::from_chars(begin, end, value, base);
-  if (error != std::errc() || stop != end) fail_here("a number is malformed or too large: " + token.text);
+  if (error != std::errc() || stop != end)
+    fail_here("a number is malformed or too large: " + token.text);
   node->value = value;
   return node;
 }

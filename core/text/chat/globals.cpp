@@ -32,8 +32,8 @@ Item make_range(const Arguments& arguments) {
 /// Fills `out` as Python's dict(...) does.
 void fill_dict(Dict& out, const Arguments& arguments) {
   if (arguments.positional.size() > 1)
-    fail("TypeError", "dict expected at most 1 argument, got " +
-                          std::to_string(arguments.positional.size()));
+    fail("TypeError",
+         "dict expected at most 1 argument, got " + std::to_string(arguments.positional.size()));
   if (!arguments.positional.empty()) {
     const Item& source = arguments.positional[0];
     if (source.is(Kind::kDict)) {
@@ -79,13 +79,13 @@ Item make_cycler(const Arguments& arguments) {
     if (const auto self = weak.lock()) self->attributes[0].second = state->items[state->place];
   };
   cycler->attributes.emplace_back("current", state->items[0]);
-  cycler->attributes.emplace_back(
-      "next", make_function("next", [state, show_current](const Arguments&) {
-        Item item = state->items[state->place];
-        state->place = (state->place + 1) % state->items.size();
-        show_current();
-        return item;
-      }));
+  cycler->attributes.emplace_back("next",
+                                  make_function("next", [state, show_current](const Arguments&) {
+                                    Item item = state->items[state->place];
+                                    state->place = (state->place + 1) % state->items.size();
+                                    show_current();
+                                    return item;
+                                  }));
   cycler->attributes.emplace_back("reset",
                                   make_function("reset", [state, show_current](const Arguments&) {
                                     state->place = 0;
@@ -124,9 +124,8 @@ Item strftime_now(const Arguments& arguments) {
 std::optional<Item> find_global(std::string_view name) {
   using Body = Item (*)(const Arguments&);
   static const std::map<std::string, Body, std::less<>> kGlobals = {
-      {"range", make_range},     {"dict", make_dict},
-      {"namespace", make_namespace}, {"cycler", make_cycler},
-      {"joiner", make_joiner},   {"raise_exception", raise_exception},
+      {"range", make_range},          {"dict", make_dict},     {"namespace", make_namespace},
+      {"cycler", make_cycler},        {"joiner", make_joiner}, {"raise_exception", raise_exception},
       {"strftime_now", strftime_now},
   };
   const auto found = kGlobals.find(name);

@@ -118,7 +118,9 @@ Interpreter::Flow Interpreter::run(const Statement& statement) {
                                                              : statement.otherwise);
     case StatementType::kSet: assign(*statement.target, evaluate(*statement.expression)); break;
     case StatementType::kSetBlock: run_set_block(statement); break;
-    case StatementType::kMacro: scope_->set(statement.text, make_macro(statement, statement.text)); break;
+    case StatementType::kMacro:
+      scope_->set(statement.text, make_macro(statement, statement.text));
+      break;
     case StatementType::kCallBlock: run_call_block(statement); break;
     case StatementType::kFilterBlock: {
       const Item input = captured_body(statement.body);
@@ -147,10 +149,13 @@ std::string Interpreter::captured_body(const Body& body) {
 Interpreter::Flow Interpreter::run_for(const Statement& statement) {
   const Item iterable = evaluate(*statement.expression);
   if (!statement.recursive) return loop_over(statement, iterable, 0);
-  Captured captured(*this);
-  loop_over(statement, iterable, 0);
-  const std::string text = captured.take();
-  writer_->append(text);
+  std::string text;
+  {
+    Captured captured(*this);
+    loop_over(statement, iterable, 0);
+    text = captured.take();
+  }
+  write(text);
   return Flow::kNormal;
 }
 
@@ -203,7 +208,7 @@ void Interpreter::run_call_block(const Statement& statement) {
   const Expression& expression = *statement.expression;
   const Item callee = evaluate(*expression.children[0]);
   Arguments arguments = evaluate_arguments(expression.arguments);
-  arguments.named.emplace_back("caller", make_macro(statement, "caller"));
+  arguments.named.emplace_back("caller", make_macro(statement, ""));
   const CallLevel level(*this);
   write(to_str(call(callee, arguments)));
 }
@@ -301,18 +306,22 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
   for (std::size_t i = 0; i < count; ++i) {
     const Parameter& parameter = statement.parameters[i];
     explicit_caller |= parameter.name == "caller";
-    std::optional<Item> value;
+    const auto named_value = i < arguments.positional.size() ? std::nullopt : take(parameter.name);
     if (i < arguments.positional.size()) {
-      value = arguments.positional[i];
+      scope_->set(parameter.name, arguments.positional[i]);
+    } else if (named_value) {
+      scope_->set(parameter.name, *named_value);
+    } else if (parameter.fallback) {
+      scope_->set(parameter.name, evaluate(*parameter.fallback));
     } else {
-      value = take(parameter.name);
+      scope_->set(parameter.name,
+                  make_undefined("parameter " + repr_string(parameter.name) + " was not provided"));
     }
-    if (!value && parameter.fallback) value = evaluate(*parameter.fallback);
-    scope_->set(parameter.name, value ? *value : make_undefined("parameter " + repr_string(parameter.name) + " was not provided"));
   }
   if (statement.uses_caller && !explicit_caller) {
     const auto caller = take("caller");
-    scope_->set("caller", caller && !caller->is_none() ? *caller : make_undefined("No caller defined"));
+    scope_->set("caller",
+                caller && !caller->is_none() ? *caller : make_undefined("No caller defined"));
   }
   if (statement.uses_kwargs) {
     auto rest = std::make_shared<Dict>();

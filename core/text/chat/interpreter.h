@@ -80,7 +80,7 @@ class Interpreter {
   std::string output_;
   std::string* writer_ = &output_;
   std::vector<std::pair<std::int64_t, std::int64_t>> generation_spans_;
-  std::size_t counted_bytes_ = 0;        ///< of output_, whose code points are known
+  std::size_t counted_bytes_ = 0;  ///< of output_, whose code points are known
   std::int64_t counted_code_points_ = 0;
   int calls_ = 0;
   std::uint32_t line_ = 0;

@@ -218,10 +218,7 @@ bool less(const Item& left, const Item& right, const char* operation) {
 
 Items iterate(const Item& item) {
   switch (item.kind()) {
-    case Kind::kUndefined: {
-      if (item.as<Undefined>().type != "UndefinedError") fail_undefined(item);
-      return {};
-    }
+    case Kind::kUndefined: return {};
     case Kind::kString: {
       Items chars;
       const std::string& text = item.as_string();
@@ -242,7 +239,8 @@ Items iterate(const Item& item) {
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kView:
-    case Kind::kRange: Meter::charge(item.as<Sequence>().items.size());
+    case Kind::kRange:
+      Meter::charge(item.as<Sequence>().items.size());
       return item.as<Sequence>().items;
     case Kind::kDict: {
       Items keys;

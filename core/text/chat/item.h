@@ -21,8 +21,22 @@ struct TemplateFailure {
 [[noreturn]] void fail(std::string type, std::string message);
 
 enum class Kind {
-  kNone, kBool, kInt, kFloat, kString,
-  kUndefined, kList, kTuple, kDict, kView, kGenerator, kRange, kNamespace, kFunction, kMacro, kLoop,
+  kNone,
+  kBool,
+  kInt,
+  kFloat,
+  kString,
+  kUndefined,
+  kList,
+  kTuple,
+  kDict,
+  kView,
+  kGenerator,
+  kRange,
+  kNamespace,
+  kFunction,
+  kMacro,
+  kLoop,
 };
 
 /// What a value on the heap derives from.
@@ -38,17 +52,17 @@ struct Instance {
 class Item {
  public:
   Item() = default;
-  Item(bool value) : data_(value) {}                       // NOLINT(google-explicit-constructor)
-  Item(int value) : data_(std::int64_t{value}) {}          // NOLINT(google-explicit-constructor)
-  Item(std::int64_t value) : data_(value) {}               // NOLINT(google-explicit-constructor)
-  Item(double value) : data_(value) {}                     // NOLINT(google-explicit-constructor)
-  Item(std::string value)                                  // NOLINT(google-explicit-constructor)
+  Item(bool value) : data_(value) {}               // NOLINT(google-explicit-constructor)
+  Item(int value) : data_(std::int64_t{value}) {}  // NOLINT(google-explicit-constructor)
+  Item(std::int64_t value) : data_(value) {}       // NOLINT(google-explicit-constructor)
+  Item(double value) : data_(value) {}             // NOLINT(google-explicit-constructor)
+  Item(std::string value)                          // NOLINT(google-explicit-constructor)
       : data_(std::make_shared<const std::string>(std::move(value))) {}
   Item(std::string_view value) : Item(std::string(value)) {}  // NOLINT(google-explicit-constructor)
   Item(const char* value) : Item(std::string(value)) {}       // NOLINT(google-explicit-constructor)
   template <class T>
-    requires std::derived_from<T, Instance>
-  Item(std::shared_ptr<T> value)  // NOLINT(google-explicit-constructor)
+  requires std::derived_from<T, Instance> Item(
+      std::shared_ptr<T> value)  // NOLINT(google-explicit-constructor)
       : data_(std::shared_ptr<Instance>(std::move(value))) {}
 
   Kind kind() const;
@@ -63,8 +77,8 @@ class Item {
   bool is_sequence() const;
 
   bool as_bool() const { return std::get<bool>(data_); }
-  std::int64_t as_int() const;   ///< integral values
-  double as_double() const;      ///< numbers
+  std::int64_t as_int() const;  ///< integral values
+  double as_double() const;     ///< numbers
   const std::string& as_string() const;
   template <class T>
   T& as() const {
@@ -83,7 +97,9 @@ using Items = std::vector<Item>;
 
 struct Undefined final : Instance {
   Undefined(std::string error_message, std::string error_type)
-      : Instance(Kind::kUndefined), message(std::move(error_message)), type(std::move(error_type)) {}
+      : Instance(Kind::kUndefined),
+        message(std::move(error_message)),
+        type(std::move(error_type)) {}
   std::string message;  ///< of the error that its use raises
   std::string type;
 };
@@ -96,6 +112,9 @@ struct Sequence final : Instance {
   std::string name;        ///< views: "dict_keys"; ranges: their repr; generators: "generator"
   bool exhausted = false;  ///< a generator gives its items once
 };
+
+/// Name of the pairs that groupby makes; their parts are attributes too.
+inline constexpr const char* kGroupTuple = "_GroupTuple";
 
 struct Dict final : Instance {
   Dict() : Instance(Kind::kDict) {}

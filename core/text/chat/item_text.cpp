@@ -54,7 +54,10 @@ std::string repr_at(const Item& item, int depth) {
     case Kind::kDict: return repr_dict(item.as<Dict>(), depth);
     case Kind::kNamespace:
       return "<Namespace " + repr_dict(item.as<Namespace>().attributes, depth) + ">";
-    case Kind::kMacro: return "<Macro " + repr_string(item.as<Function>().name) + ">";
+    case Kind::kMacro: {
+      const std::string& name = item.as<Function>().name;
+      return "<Macro " + (name.empty() ? "anonymous" : repr_string(name)) + ">";
+    }
     case Kind::kFunction: return "<function " + item.as<Function>().name + ">";
     case Kind::kLoop: return "<LoopContext>";
     default: return repr_sequence(item, depth);
@@ -74,10 +77,7 @@ std::string repr(const Item& item) { return repr_at(item, 0); }
 
 std::string to_str(const Item& item) {
   if (item.is_string()) return item.as_string();
-  if (item.is_undefined()) {
-    if (item.as<Undefined>().type != "UndefinedError") fail_undefined(item);
-    return "";
-  }
+  if (item.is_undefined()) return "";
   return repr(item);
 }
 

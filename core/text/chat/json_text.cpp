@@ -39,8 +39,7 @@ class JsonWriter {
       case Kind::kList:
       case Kind::kTuple: list(item.as<Sequence>().items, depth); return;
       case Kind::kDict: dict(item.as<Dict>(), depth); return;
-      default:
-        fail("TypeError", "Object of type " + type_name(item) + " is not JSON serializable");
+      default: fail("TypeError", "Object of type " + type_name(item) + " is not JSON serializable");
     }
   }
 
@@ -73,8 +72,7 @@ class JsonWriter {
       case Kind::kInt: return std::to_string(key.as_int());
       case Kind::kFloat: return number(key.as_double());
       default:
-        fail("TypeError",
-             "keys must be str, int, float, bool or None, not " + type_name(key));
+        fail("TypeError", "keys must be str, int, float, bool or None, not " + type_name(key));
     }
   }
 
@@ -103,7 +101,8 @@ class JsonWriter {
   void escape(char32_t unit) {
     constexpr const char* kHex = "0123456789abcdef";
     out_ += "\\u";
-    for (int shift = 12; shift >= 0; shift -= 4) out_ += kHex[unit >> static_cast<unsigned>(shift) & 15U];
+    for (int shift = 12; shift >= 0; shift -= 4)
+      out_ += kHex[unit >> static_cast<unsigned>(shift) & 15U];
   }
 
   void text(const std::string& value) {
@@ -113,11 +112,13 @@ class JsonWriter {
       const char32_t point = next_code_point(value, at);
       constexpr std::string_view kEscaped = "\"\\\n\r\t\b\f";
       constexpr std::string_view kLetters = "\"\\nrtbf";
-      const std::size_t found = point < 0x80 ? kEscaped.find(static_cast<char>(point)) : std::string_view::npos;
+      const std::size_t found =
+          point < 0x80 ? kEscaped.find(static_cast<char>(point)) : std::string_view::npos;
       if (found != std::string_view::npos) {
         out_ += '\\';
         out_ += kLetters[found];
-      } else if (point < 0x20 || (options_.ensure_ascii && point >= 0x7F && point < 0x10000 && point != 0x7F)) {
+      } else if (point < 0x20 ||
+                 (options_.ensure_ascii && point >= 0x7F && point < 0x10000 && point != 0x7F)) {
         escape(point);
       } else if (options_.ensure_ascii && point >= 0x10000) {
         escape(0xD800 + ((point - 0x10000) >> 10U));

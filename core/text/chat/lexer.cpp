@@ -112,7 +112,10 @@ class Lexer {
 
   void skip_comment() {
     const std::size_t end = source_.find("#}", at_);
-    if (end == std::string::npos) fail_here("Missing end of comment tag");
+    if (end == std::string::npos) {
+      if (at_ == source_.size()) return;  // an opening at the very end is let pass
+      fail_here("Missing end of comment tag");
+    }
     const char sign = end > at_ ? source_[end - 1] : '\0';
     advance(end + 2 - at_);
     end_of_block(sign);
@@ -150,13 +153,15 @@ class Lexer {
       end_of_block(sign);
       return true;
     }
+    if (at_ == source_.size()) return true;
     fail_here("Missing end of raw directive");
   }
 
   /// Place behind `[-+]? \s* word \s*` at `at`, or npos.
   std::size_t match_word(std::size_t at, std::string_view word) const {
     const auto skip = [&] {
-      while (at < source_.size() && (source_[at] == ' ' || (source_[at] >= '\t' && source_[at] <= '\r')))
+      while (at < source_.size() &&
+             (source_[at] == ' ' || (source_[at] >= '\t' && source_[at] <= '\r')))
         ++at;
     };
     if (at < source_.size() && (source_[at] == '-' || source_[at] == '+')) ++at;
@@ -229,13 +234,19 @@ class Lexer {
     if (peek() == '0' && std::string_view("xXoObB").find(peek(1)) != std::string_view::npos &&
         peek(1) != '\0') {
       std::size_t end = at_ + 2;
-      while (end < source_.size() && (std::isxdigit(static_cast<unsigned char>(source_[end])) != 0 || source_[end] == '_'))
+      while (end < source_.size() &&
+             (std::isxdigit(static_cast<unsigned char>(source_[end])) != 0 || source_[end] == '_'))
         ++end;
       push(TokenType::kInteger, cleaned(begin, end));
       advance(end - begin);
       return;
     }
     std::size_t end = digits(at_);
+    // No leading zeros, except in front of a fraction.
+    const bool fraction = end < source_.size() &&
+                          std::string_view(".eE").find(source_[end]) != std::string_view::npos;
+    if (peek() == '0' && !fraction)
+      for (end = at_ + 1; end < source_.size() && source_[end] == '0'; ++end) continue;
     bool is_float = false;
     const bool behind_dot = !tokens_.empty() && at_ > 0 && source_[at_ - 1] == '.';
     if (!behind_dot && end + 1 < source_.size() && source_[end] == '.' &&
@@ -266,7 +277,9 @@ class Lexer {
     const char quote = peek();
     std::size_t end = at_ + 1;
     while (end < source_.size() && source_[end] != quote) end += source_[end] == '\\' ? 2 : 1;
-    if (end >= source_.size()) fail_here(std::string("unexpected char ") + repr_string(std::string(1, quote)) + " at " + std::to_string(at_));
+    if (end >= source_.size())
+      fail_here(std::string("unexpected char ") + repr_string(std::string(1, quote)) + " at " +
+                std::to_string(at_));
     const std::string value = unescaped(source_.substr(at_ + 1, end - at_ - 1));
     push(TokenType::kString, value);
     advance(end + 1 - at_);
@@ -291,7 +304,8 @@ class Lexer {
         i += count;
       } else if (c >= '0' && c <= '7') {
         std::size_t count = 1;
-        while (count < 3 && i + count < text.size() && text[i + count] >= '0' && text[i + count] <= '7')
+        while (count < 3 && i + count < text.size() && text[i + count] >= '0' &&
+               text[i + count] <= '7')
           ++count;
         append_code(out, text.substr(i, count), count, 8);
         i += count - 1;

@@ -10,8 +10,8 @@ void Meter::charge(std::size_t steps) {
   if (current_ == nullptr) return;
   current_->steps_ += steps;
   if (current_->steps_ > kMostSteps)
-    fail("TemplateRuntimeError", "the template takes more than " + std::to_string(kMostSteps) +
-                                     " steps; it may never end");
+    fail("TemplateRuntimeError",
+         "the template takes more than " + std::to_string(kMostSteps) + " steps; it may never end");
 }
 
 void Meter::charge_bytes(std::size_t bytes) {

@@ -12,9 +12,9 @@ Item cycle(const Loop& loop, const Arguments& arguments) {
 
 Item changed(Loop& loop, const Arguments& arguments) {
   const Items& value = arguments.positional;
-  const bool same = loop.changed_value && std::equal(value.begin(), value.end(),
-                                                     loop.changed_value->begin(),
-                                                     loop.changed_value->end(), equal);
+  const bool same =
+      loop.changed_value && std::equal(value.begin(), value.end(), loop.changed_value->begin(),
+                                       loop.changed_value->end(), equal);
   loop.changed_value = value;
   return !same;
 }
@@ -35,8 +35,7 @@ std::optional<Item> loop_attribute(const Item& item, const std::string& name) {
   if (name == "depth") return loop.depth0 + 1;
   if (name == "depth0") return loop.depth0;
   if (name == "previtem")
-    return index0 == 0 ? make_undefined("there is no previous item")
-                       : loop.items[loop.index0 - 1];
+    return index0 == 0 ? make_undefined("there is no previous item") : loop.items[loop.index0 - 1];
   if (name == "nextitem")
     return index0 + 1 == size ? make_undefined("there is no next item")
                               : loop.items[loop.index0 + 1];

@@ -76,8 +76,8 @@ Item str_affix(const Item& self, const Arguments& arguments) {
     if (!candidate.is_string())
       fail("TypeError", std::string(name) + " first arg must be str or a tuple of str, not " +
                             type_name(candidate));
-    return valid && (Ends ? text.ends_with(candidate.as_string())
-                          : text.starts_with(candidate.as_string()));
+    return valid &&
+           (Ends ? text.ends_with(candidate.as_string()) : text.starts_with(candidate.as_string()));
   };
   if (!affix.is(Kind::kTuple)) return matches(affix);
   const Items& options = affix.as<Sequence>().items;
@@ -170,8 +170,7 @@ Item str_center(const Item& self, const Arguments& arguments) {
 template <bool Left>
 Item str_justify(const Item& self, const Arguments& arguments) {
   const ArgumentReader reader(Left ? "ljust" : "rjust", arguments, {"width", "fillchar"});
-  const std::string fill =
-      repeated(read_fill(reader), reader.integer(0) - length(self));
+  const std::string fill = repeated(read_fill(reader), reader.integer(0) - length(self));
   return Left ? own_text(self) + fill : fill + own_text(self);
 }
 
@@ -218,7 +217,9 @@ bool is_digit_like(char32_t point) {
   return is_decimal(point) || point == 0xB2 || point == 0xB3 || point == 0xB9 ||
          (point >= 0x2070 && point <= 0x2089) || (point >= 0x2460 && point <= 0x2468);
 }
-bool is_numeric_like(char32_t point) { return is_word(point) && point != '_' && !is_alphabetic(point); }
+bool is_numeric_like(char32_t point) {
+  return is_word(point) && point != '_' && !is_alphabetic(point);
+}
 bool is_ascii(char32_t point) { return point < 0x80; }
 
 Item str_is_lower(const Item& self, const Arguments&) {
@@ -242,26 +243,46 @@ Item str_is_title(const Item& self, const Arguments&) {
 
 const Methods& string_methods() {
   static const Methods kMethods = {
-      {"strip", str_strip<true, true>},   {"lstrip", str_strip<true, false>},
-      {"rstrip", str_strip<false, true>}, {"split", str_split<false>},
-      {"rsplit", str_split<true>},        {"splitlines", str_split_lines},
-      {"startswith", str_affix<false>},   {"endswith", str_affix<true>},
-      {"find", str_find<false, false>},   {"rfind", str_find<true, false>},
-      {"index", str_find<false, true>},   {"rindex", str_find<true, true>},
-      {"count", str_count},               {"replace", str_replace},
-      {"join", str_join},                 {"partition", str_partition<false>},
-      {"rpartition", str_partition<true>}, {"center", str_center},
-      {"ljust", str_justify<true>},       {"rjust", str_justify<false>},
-      {"zfill", str_zfill},               {"removeprefix", str_remove_prefix},
-      {"removesuffix", str_remove_suffix}, {"format", str_format},
-      {"upper", str_changed<upper>},      {"lower", str_changed<lower>},
-      {"casefold", str_changed<lower>},   {"title", str_changed<title>},
-      {"capitalize", str_changed<capitalize>}, {"swapcase", str_changed<swapcase>},
-      {"isspace", str_all<is_space>},     {"isalpha", str_all<is_alphabetic>},
-      {"isalnum", str_all<is_alphanumeric>}, {"isdecimal", str_all<is_decimal>},
-      {"isdigit", str_all<is_digit_like>}, {"isnumeric", str_all<is_numeric_like>},
-      {"isprintable", str_all<is_printable>}, {"islower", str_is_lower},
-      {"isupper", str_is_upper},          {"isascii", str_is_ascii},
+      {"strip", str_strip<true, true>},
+      {"lstrip", str_strip<true, false>},
+      {"rstrip", str_strip<false, true>},
+      {"split", str_split<false>},
+      {"rsplit", str_split<true>},
+      {"splitlines", str_split_lines},
+      {"startswith", str_affix<false>},
+      {"endswith", str_affix<true>},
+      {"find", str_find<false, false>},
+      {"rfind", str_find<true, false>},
+      {"index", str_find<false, true>},
+      {"rindex", str_find<true, true>},
+      {"count", str_count},
+      {"replace", str_replace},
+      {"join", str_join},
+      {"partition", str_partition<false>},
+      {"rpartition", str_partition<true>},
+      {"center", str_center},
+      {"ljust", str_justify<true>},
+      {"rjust", str_justify<false>},
+      {"zfill", str_zfill},
+      {"removeprefix", str_remove_prefix},
+      {"removesuffix", str_remove_suffix},
+      {"format", str_format},
+      {"upper", str_changed<upper>},
+      {"lower", str_changed<lower>},
+      {"casefold", str_changed<lower>},
+      {"title", str_changed<title>},
+      {"capitalize", str_changed<capitalize>},
+      {"swapcase", str_changed<swapcase>},
+      {"isspace", str_all<is_space>},
+      {"isalpha", str_all<is_alphabetic>},
+      {"isalnum", str_all<is_alphanumeric>},
+      {"isdecimal", str_all<is_decimal>},
+      {"isdigit", str_all<is_digit_like>},
+      {"isnumeric", str_all<is_numeric_like>},
+      {"isprintable", str_all<is_printable>},
+      {"islower", str_is_lower},
+      {"isupper", str_is_upper},
+      {"isascii", str_is_ascii},
       {"istitle", str_is_title},
   };
   return kMethods;
@@ -294,9 +315,12 @@ const Methods& dict_methods() {
   static const Methods kMethods = {
       {"get", dict_get},
       {"copy", dict_copy},
-      {"items", [](const Item& self, const Arguments&) { return view_of(self, "dict_items", true, true); }},
-      {"keys", [](const Item& self, const Arguments&) { return view_of(self, "dict_keys", true, false); }},
-      {"values", [](const Item& self, const Arguments&) { return view_of(self, "dict_values", false, true); }},
+      {"items",
+       [](const Item& self, const Arguments&) { return view_of(self, "dict_items", true, true); }},
+      {"keys",
+       [](const Item& self, const Arguments&) { return view_of(self, "dict_keys", true, false); }},
+      {"values", [](const Item& self,
+                    const Arguments&) { return view_of(self, "dict_values", false, true); }},
   };
   return kMethods;
 }
@@ -313,9 +337,9 @@ Item sequence_index(const Item& self, const Arguments& arguments) {
 Item sequence_count(const Item& self, const Arguments& arguments) {
   const ArgumentReader reader("count", arguments, {"value"});
   const Items& items = self.as<Sequence>().items;
-  return static_cast<std::int64_t>(
-      std::count_if(items.begin(), items.end(),
-                    [&](const Item& item) { return equal(item, reader.require(0)); }));
+  return static_cast<std::int64_t>(std::count_if(items.begin(), items.end(), [&](const Item& item) {
+    return equal(item, reader.require(0));
+  }));
 }
 
 const Methods& sequence_methods() {
@@ -324,10 +348,13 @@ const Methods& sequence_methods() {
 }
 
 bool changes_value(const Item& item, const std::string& name) {
-  constexpr std::string_view kList[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+  constexpr std::string_view kList[] = {"append", "clear", "pop",    "reverse",
+                                        "insert", "sort",  "extend", "remove"};
   constexpr std::string_view kDict[] = {"clear", "pop", "popitem", "setdefault", "update"};
-  if (item.is(Kind::kList)) return std::find(std::begin(kList), std::end(kList), name) != std::end(kList);
-  return item.is(Kind::kDict) && std::find(std::begin(kDict), std::end(kDict), name) != std::end(kDict);
+  if (item.is(Kind::kList))
+    return std::find(std::begin(kList), std::end(kList), name) != std::end(kList);
+  return item.is(Kind::kDict) &&
+         std::find(std::begin(kDict), std::end(kDict), name) != std::end(kDict);
 }
 
 std::optional<Item> bound(const Methods& methods, const Item& item, const std::string& name) {
@@ -350,9 +377,8 @@ std::optional<Item> find_method(const Item& item, const std::string& name) {
     case Kind::kDict: return bound(dict_methods(), item, name);
     case Kind::kList:
       if (name == "copy")
-        return make_function("copy", [item](const Arguments&) {
-          return make_list(item.as<Sequence>().items);
-        });
+        return make_function(
+            "copy", [item](const Arguments&) { return make_list(item.as<Sequence>().items); });
       return bound(sequence_methods(), item, name);
     case Kind::kTuple:
     case Kind::kRange: return bound(sequence_methods(), item, name);

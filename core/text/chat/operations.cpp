@@ -57,7 +57,8 @@ Item integer_operator(std::string_view name, std::int64_t left, std::int64_t rig
   } else if (name == "**") {
     return integer_power(left, right);
   } else if (right == 0) {
-    fail("ZeroDivisionError", name == "/" ? "division by zero" : "integer division or modulo by zero");
+    fail("ZeroDivisionError",
+         name == "/" ? "division by zero" : "integer division or modulo by zero");
   } else if (name == "/") {
     return static_cast<double>(left) / static_cast<double>(right);
   } else if (name == "//") {
@@ -122,12 +123,31 @@ Item concatenate(const Item& left, const Item& right) {
 }
 
 bool is_internal_name(const std::string& name) {
-  constexpr std::string_view kNames[] = {"__class__", "__dict__", "__doc__",  "__init__", "__len__",
-                                         "__eq__",    "__hash__", "__repr__", "__str__",  "__new__",
-                                         "__dir__",   "__ne__",   "__lt__",   "__gt__",   "__le__",
-                                         "__ge__",    "__reduce__", "__format__", "__sizeof__",
-                                         "__getattribute__", "__setattr__", "__delattr__",
-                                         "__init_subclass__", "__subclasshook__", "__reduce_ex__"};
+  constexpr std::string_view kNames[] = {"__class__",
+                                         "__dict__",
+                                         "__doc__",
+                                         "__init__",
+                                         "__len__",
+                                         "__eq__",
+                                         "__hash__",
+                                         "__repr__",
+                                         "__str__",
+                                         "__new__",
+                                         "__dir__",
+                                         "__ne__",
+                                         "__lt__",
+                                         "__gt__",
+                                         "__le__",
+                                         "__ge__",
+                                         "__reduce__",
+                                         "__format__",
+                                         "__sizeof__",
+                                         "__getattribute__",
+                                         "__setattr__",
+                                         "__delattr__",
+                                         "__init_subclass__",
+                                         "__subclasshook__",
+                                         "__reduce_ex__"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
@@ -176,14 +196,16 @@ std::optional<Item> find_property(const Item& item, const std::string& name) {
   if (item.is(Kind::kFunction) || item.is(Kind::kMacro))
     for (const auto& [attribute, value] : item.as<Function>().attributes)
       if (attribute == name) return value;
+  if (item.is(Kind::kTuple) && item.as<Sequence>().name == kGroupTuple) {
+    if (name == "grouper") return item.as<Sequence>().items[0];
+    if (name == "list") return item.as<Sequence>().items[1];
+  }
   return find_method(item, name);
 }
 
-std::int64_t slice_bound(const Item& bound, std::int64_t fallback, std::int64_t size, bool reverse) {
+std::int64_t slice_bound(const Item& bound, std::int64_t fallback, std::int64_t size,
+                         bool reverse) {
   if (bound.is_none()) return fallback;
-  if (bound.is_undefined()) fail_undefined(bound);
-  if (!bound.is_integral())
-    fail("TypeError", "slice indices must be integers or None or have an __index__ method");
   std::int64_t place = bound.as_int();
   if (place < 0) place = std::max<std::int64_t>(place + size, reverse ? -1 : 0);
   return std::min(place, reverse ? size - 1 : size);
@@ -225,7 +247,8 @@ Item negate(const Item& item) {
 bool contains(const Item& container, const Item& item) {
   switch (container.kind()) {
     case Kind::kString:
-      if (item.is_undefined()) fail("TypeError", "'in <string>' requires string as left operand, not Undefined");
+      if (item.is_undefined())
+        fail("TypeError", "'in <string>' requires string as left operand, not Undefined");
       if (!item.is_string())
         fail("TypeError", "'in <string>' requires string as left operand, not " + type_name(item));
       return container.as_string().find(item.as_string()) != std::string::npos;
@@ -240,8 +263,7 @@ bool contains(const Item& container, const Item& item) {
       return std::any_of(items.begin(), items.end(),
                          [&](const Item& candidate) { return equal(candidate, item); });
     }
-    default:
-      fail("TypeError", "argument of type '" + type_name(container) + "' is not iterable");
+    default: fail("TypeError", "argument of type '" + type_name(container) + "' is not iterable");
   }
 }
 
@@ -250,7 +272,9 @@ bool compare(std::string_view name, const Item& left, const Item& right) {
   if (name == "!=") return !equal(left, right);
   if (name == "in") return contains(right, left);
   if (name == "not in") return !contains(right, left);
-  const bool ordered = (left.is_number() && right.is_number()) || (left.kind() == right.kind() && (left.is_string() || is_list_or_tuple(left)));
+  const bool ordered =
+      (left.is_number() && right.is_number()) ||
+      (left.kind() == right.kind() && (left.is_string() || is_list_or_tuple(left)));
   if (!ordered) less(left, right, std::string(name).c_str());
   if (left.is(Kind::kFloat) || right.is(Kind::kFloat)) {  // NaN is neither less nor greater
     const double a = left.as_double();
@@ -265,7 +289,7 @@ bool compare(std::string_view name, const Item& left, const Item& right) {
 
 Item get_attribute(const Item& item, const std::string& name) {
   if (item.is_undefined()) {
-    if (name.starts_with("__")) return unsafe_attribute(item, name);
+    if (is_internal_name(name)) return unsafe_attribute(item, name);
     fail_undefined(item);
   }
   if (is_internal_name(name)) return unsafe_attribute(item, name);
@@ -286,10 +310,11 @@ Item get_element(const Item& item, const Item& key) {
 
 Item get_slice(const Item& item, const Item& start, const Item& stop, const Item& step) {
   if (item.is_undefined()) fail_undefined(item);
-  if (!item.is_string() && !is_list_or_tuple(item) && !item.is(Kind::kRange))
-    return make_undefined(object_phrase(item) + " has no element slice(" + repr(start) + ", " + repr(stop) + ", " + repr(step) + ")");
-  if (!step.is_none() && !step.is_integral())
-    fail("TypeError", "slice indices must be integers or None or have an __index__ method");
+  const auto is_bound = [](const Item& bound) { return bound.is_none() || bound.is_integral(); };
+  const bool sliceable = item.is_string() || is_list_or_tuple(item) || item.is(Kind::kRange);
+  if (!sliceable || !is_bound(start) || !is_bound(stop) || !is_bound(step))
+    return make_undefined(object_phrase(item) + " has no element slice(" + repr(start) + ", " +
+                          repr(stop) + ", " + repr(step) + ")");
   const std::int64_t stride = step.is_none() ? 1 : step.as_int();
   if (stride == 0) fail("ValueError", "slice step cannot be zero");
   const bool reverse = stride < 0;

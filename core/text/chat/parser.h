@@ -22,7 +22,8 @@ class Parser {
   class Level {
    public:
     explicit Level(Parser& parser) : parser_(parser) {
-      if (++parser_.depth_ > kDeepestNesting) parser_.fail_here("the template is nested too deeply");
+      if (++parser_.depth_ > kDeepestNesting)
+        parser_.fail_here("the template is nested too deeply");
     }
     Level(const Level&) = delete;
     Level& operator=(const Level&) = delete;

@@ -42,7 +42,8 @@ std::string padded(const std::string& text, const FormatSpec& spec, char fallbac
   const char align = spec.align == '\0' ? fallback_align : spec.align;
   if (align == '<') return text + repeated(spec.fill, missing);
   if (align == '>') return repeated(spec.fill, missing) + text;
-  if (align == '^') return repeated(spec.fill, missing / 2) + text + repeated(spec.fill, missing - missing / 2);
+  if (align == '^')
+    return repeated(spec.fill, missing / 2) + text + repeated(spec.fill, missing - missing / 2);
   const std::size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+' || text[0] == ' ');
   return text.substr(0, sign) + repeated(spec.fill, missing) + text.substr(sign);
 }
@@ -69,7 +70,9 @@ std::string integer_digits(std::uint64_t value, char type, bool alternate) {
   char buffer[72];
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value, base).ptr;
   std::string digits(buffer, end);
-  if (type == 'X') std::transform(digits.begin(), digits.end(), digits.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  if (type == 'X')
+    std::transform(digits.begin(), digits.end(), digits.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return alternate && base != 10 ? std::string("0") + type + digits : digits;
 }
 
@@ -80,7 +83,8 @@ std::string float_digits(double value, const FormatSpec& spec) {
   if (std::isinf(size)) return upper_type ? "INF" : "inf";
   if (spec.type == '\0' && spec.precision < 0) return repr_float(size);
   const char type = spec.type == '\0' ? 'g' : spec.type == '%' ? 'f' : spec.type;
-  const int precision = static_cast<int>(spec.precision < 0 ? 6 : std::min<std::int64_t>(spec.precision, 400));
+  const int precision =
+      static_cast<int>(spec.precision < 0 ? 6 : std::min<std::int64_t>(spec.precision, 400));
   char pattern[8];
   std::snprintf(pattern, sizeof(pattern), "%%%s.*%c", spec.alternate ? "#" : "", type);
   char buffer[1024];
@@ -93,8 +97,10 @@ std::string float_digits(double value, const FormatSpec& spec) {
 std::string format_number(const Item& item, const FormatSpec& spec) {
   const bool as_float = item.is(Kind::kFloat) ||
                         std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos;
-  if (as_float && spec.type != '\0' && std::string_view("eEfFgG%n").find(spec.type) == std::string_view::npos)
-    fail("ValueError", std::string("Unknown format code '") + spec.type + "' for object of type 'float'");
+  if (as_float && spec.type != '\0' &&
+      std::string_view("eEfFgG%n").find(spec.type) == std::string_view::npos)
+    fail("ValueError",
+         std::string("Unknown format code '") + spec.type + "' for object of type 'float'");
   std::string digits;
   bool negative = false;
   if (as_float && !(spec.type == '\0' && item.is_integral())) {
@@ -103,8 +109,9 @@ std::string format_number(const Item& item, const FormatSpec& spec) {
   } else {
     const std::int64_t value = item.as_int();
     negative = value < 0;
-    digits = integer_digits(negative ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value),
-                            spec.type, spec.alternate);
+    digits = integer_digits(
+        negative ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value),
+        spec.type, spec.alternate);
   }
   return padded(with_sign(grouped(digits, spec.grouping), negative, spec.sign), spec, '>');
 }
@@ -118,7 +125,8 @@ FormatSpec read_spec(std::string_view text) {
   FormatSpec spec;
   std::size_t at = 0;
   const auto is_align = [&](std::size_t place) {
-    return place < text.size() && std::string_view("<>=^").find(text[place]) != std::string_view::npos;
+    return place < text.size() &&
+           std::string_view("<>=^").find(text[place]) != std::string_view::npos;
   };
   const std::size_t first = text.empty() ? 0 : utf8_length(text[0]);
   if (first > 0 && is_align(first)) {
@@ -128,7 +136,8 @@ FormatSpec read_spec(std::string_view text) {
   } else if (is_align(0)) {
     spec.align = text[at++];
   }
-  if (at < text.size() && std::string_view("+- ").find(text[at]) != std::string_view::npos) spec.sign = text[at++];
+  if (at < text.size() && std::string_view("+- ").find(text[at]) != std::string_view::npos)
+    spec.sign = text[at++];
   if (at < text.size() && text[at] == '#') spec.alternate = true, ++at;
   if (at < text.size() && text[at] == '0') {
     if (spec.align == '\0') spec.align = '=', spec.fill = "0";
@@ -138,7 +147,8 @@ FormatSpec read_spec(std::string_view text) {
   if (at < text.size() && (text[at] == ',' || text[at] == '_')) spec.grouping = text[at++];
   if (at < text.size() && text[at] == '.') {
     ++at;
-    if (at == text.size() || text[at] < '0' || text[at] > '9') fail("ValueError", "Format specifier missing precision");
+    if (at == text.size() || text[at] < '0' || text[at] > '9')
+      fail("ValueError", "Format specifier missing precision");
     spec.precision = read_number(text, at);
   }
   if (at < text.size()) spec.type = text[at++];
@@ -149,11 +159,14 @@ FormatSpec read_spec(std::string_view text) {
 std::string format_item(const Item& item, std::string_view spec_text) {
   if (spec_text.empty()) return to_str(item);
   FormatSpec spec = read_spec(spec_text);
-  if (item.is(Kind::kBool) && spec.type == '\0') return format_number(static_cast<std::int64_t>(item.as_int()), spec);
+  if (item.is(Kind::kBool) && spec.type == '\0')
+    return format_number(static_cast<std::int64_t>(item.as_int()), spec);
   if (item.is_number() && spec.type != 's') return format_number(item, spec);
-  if (!item.is_string()) fail("TypeError", "unsupported format string passed to " + type_name(item) + ".__format__");
+  if (!item.is_string())
+    fail("TypeError", "unsupported format string passed to " + type_name(item) + ".__format__");
   if (spec.type != '\0' && spec.type != 's')
-    fail("ValueError", std::string("Unknown format code '") + spec.type + "' for object of type 'str'");
+    fail("ValueError",
+         std::string("Unknown format code '") + spec.type + "' for object of type 'str'");
   if (spec.align == '=') spec.align = '<';
   return format_text(item.as_string(), spec);
 }
@@ -163,14 +176,19 @@ Item read_field(std::string_view field, const Arguments& arguments, std::size_t&
   std::size_t at = std::min(field.find('.'), field.find('['));
   const std::string first(field.substr(0, at));
   Item item;
-  const bool number = !first.empty() && std::all_of(first.begin(), first.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool number = !first.empty() && std::all_of(first.begin(), first.end(),
+                                                    [](char c) { return c >= '0' && c <= '9'; });
   if (first.empty() || number) {
-    const std::size_t place = first.empty() ? automatic++ : std::min<std::size_t>(std::strtoul(first.c_str(), nullptr, 10), 1U << 30U);
+    const std::size_t place =
+        first.empty() ? automatic++
+                      : std::min<std::size_t>(std::strtoul(first.c_str(), nullptr, 10), 1U << 30U);
     if (place >= arguments.positional.size())
-      fail("IndexError", "Replacement index " + std::to_string(place) + " out of range for positional args tuple");
+      fail("IndexError", "Replacement index " + std::to_string(place) +
+                             " out of range for positional args tuple");
     item = arguments.positional[place];
   } else {
-    const auto found = std::find_if(arguments.named.begin(), arguments.named.end(), [&](const auto& entry) { return entry.first == first; });
+    const auto found = std::find_if(arguments.named.begin(), arguments.named.end(),
+                                    [&](const auto& entry) { return entry.first == first; });
     if (found == arguments.named.end()) fail("KeyError", repr_string(first));
     item = found->second;
   }
@@ -212,7 +230,8 @@ class PercentFormatter {
       if (at_ < text_.size()) out += convert();
       if (out.size() > kMostOutputBytes) Meter::charge_bytes(out.size());
     }
-    if (used_ < queue_.size() && !named_ && !arguments_.is(Kind::kDict) && !(arguments_.is(Kind::kList)))
+    if (used_ < queue_.size() && !named_ && !arguments_.is(Kind::kDict) &&
+        !(arguments_.is(Kind::kList)))
       fail("TypeError", "not all arguments converted during string formatting");
     return out;
   }
@@ -240,7 +259,9 @@ class PercentFormatter {
     FormatSpec spec;
     spec.align = '>';
     bool zero = false;
-    for (; at_ < text_.size() && std::string_view("-+ #0").find(text_[at_]) != std::string_view::npos; ++at_) {
+    for (;
+         at_ < text_.size() && std::string_view("-+ #0").find(text_[at_]) != std::string_view::npos;
+         ++at_) {
       const char c = text_[at_];
       if (c == '-') spec.align = '<';
       if (c == '+' || (c == ' ' && spec.sign != '+')) spec.sign = c;
@@ -252,7 +273,8 @@ class PercentFormatter {
       ++at_;
       spec.precision = read_size();
     }
-    if (at_ < text_.size() && std::string_view("hlL").find(text_[at_]) != std::string_view::npos) ++at_;
+    if (at_ < text_.size() && std::string_view("hlL").find(text_[at_]) != std::string_view::npos)
+      ++at_;
     if (at_ >= text_.size()) fail("ValueError", "incomplete format");
     spec.type = text_[at_++];
     if (spec.type == '%') return "%";
@@ -272,7 +294,13 @@ class PercentFormatter {
       case 's': return format_text(to_str(item), spec);
       case 'r':
       case 'a': return format_text(repr(item), spec);
-      case 'c': return format_text(item.is_integral() ? to_utf8(std::u32string(1, static_cast<char32_t>(std::clamp<std::int64_t>(item.as_int(), 0, 0x10FFFF)))) : to_str(item), spec);
+      case 'c':
+        return format_text(
+            item.is_integral()
+                ? to_utf8(std::u32string(1, static_cast<char32_t>(std::clamp<std::int64_t>(
+                                                item.as_int(), 0, 0x10FFFF))))
+                : to_str(item),
+            spec);
       default: break;
     }
     const bool integer = std::string_view("diuxXo").find(spec.type) != std::string_view::npos;
@@ -280,14 +308,17 @@ class PercentFormatter {
       fail("ValueError", std::string("unsupported format character '") + spec.type + "'");
     if (item.is_undefined()) fail_undefined(item);
     if (!item.is_number())
-      fail("TypeError", integer ? std::string("%") + spec.type + " format: a real number is required, not " + type_name(item)
+      fail("TypeError", integer ? std::string("%") + spec.type +
+                                      " format: a real number is required, not " + type_name(item)
                                 : "must be real number, not " + type_name(item));
     if (zero && spec.align == '>') spec.align = '=', spec.fill = "0";
     if (!integer) return format_number(item, spec);
     if (spec.type == 'i' || spec.type == 'u') spec.type = 'd';
     const double size = item.as_double();
-    if (item.is(Kind::kFloat) && !(std::fabs(size) < 9e18)) fail("OverflowError", "cannot convert float to integer");
-    return format_number(item.is(Kind::kFloat) ? Item(static_cast<std::int64_t>(size)) : item, spec);
+    if (item.is(Kind::kFloat) && !(std::fabs(size) < 9e18))
+      fail("OverflowError", "cannot convert float to integer");
+    return format_number(item.is(Kind::kFloat) ? Item(static_cast<std::int64_t>(size)) : item,
+                         spec);
   }
 
   std::string_view text_;

@@ -16,13 +16,13 @@ struct SpecialUpper {
   const char32_t* upper;
 };
 
-/// Characters whose upper case has more than one code point (SpecialCasing of Unicode), the common ones.
+/// Characters whose upper case has more than one code point (SpecialCasing of Unicode), the common
+/// ones.
 constexpr SpecialUpper kSpecialUpper[] = {
-    {0xDF, U"SS"},        {0x149, U"ʼN"},      {0x1F0, U"J̌"},      {0x390, U"Ϊ́"},
-    {0x3B0, U"Ϋ́"}, {0x587, U"ԵՒ"}, {0x1E96, U"H̱"},
-    {0x1E97, U"T̈"},  {0x1E98, U"W̊"},     {0x1E99, U"Y̊"},     {0x1E9A, U"Aʾ"},
-    {0xFB00, U"FF"},      {0xFB01, U"FI"},          {0xFB02, U"FL"},          {0xFB03, U"FFI"},
-    {0xFB04, U"FFL"},     {0xFB05, U"ST"},          {0xFB06, U"ST"},
+    {0xDF, U"SS"},    {0x149, U"ʼN"},  {0x1F0, U"J̌"},   {0x390, U"Ϊ́"},   {0x3B0, U"Ϋ́"},
+    {0x587, U"ԵՒ"},   {0x1E96, U"H̱"},  {0x1E97, U"T̈"},  {0x1E98, U"W̊"},  {0x1E99, U"Y̊"},
+    {0x1E9A, U"Aʾ"},  {0xFB00, U"FF"}, {0xFB01, U"FI"}, {0xFB02, U"FL"}, {0xFB03, U"FFI"},
+    {0xFB04, U"FFL"}, {0xFB05, U"ST"}, {0xFB06, U"ST"},
 };
 
 utf8proc_category_t category(char32_t point) {
@@ -41,16 +41,21 @@ void append_upper(std::string& out, char32_t point, bool as_title) {
     out += to_utf8(text);
     return;
   }
-  append_utf8(out, as_title ? static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(point)))
-                            : simple_upper(point));
+  append_utf8(
+      out, as_title ? static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(point)))
+                    : simple_upper(point));
 }
 
-bool is_cased(char32_t point) { return is_upper(point) || is_lower(point) || category(point) == UTF8PROC_CATEGORY_LT; }
+bool is_cased(char32_t point) {
+  return is_upper(point) || is_lower(point) || category(point) == UTF8PROC_CATEGORY_LT;
+}
 
 /// A sigma that ends a word is written in its final form.
 bool is_final_sigma(const std::u32string& points, std::size_t at) {
   std::size_t before = at;
-  while (before > 0 && !is_cased(points[before - 1]) && !is_space(points[before - 1]) && !is_alphabetic(points[before - 1])) --before;
+  while (before > 0 && !is_cased(points[before - 1]) && !is_space(points[before - 1]) &&
+         !is_alphabetic(points[before - 1]))
+    --before;
   if (before == 0 || !is_cased(points[before - 1])) return false;
   std::size_t behind = at + 1;
   while (behind < points.size() && category(points[behind]) == UTF8PROC_CATEGORY_MN) ++behind;
@@ -230,8 +235,9 @@ std::vector<std::string> split(std::string_view text, const std::string* separat
   while (most < 0 || static_cast<std::int64_t>(parts.size()) < most) {
     Meter::charge();
     if (from_right) {
-      const std::size_t found =
-          end < separator->size() ? std::string_view::npos : text.rfind(*separator, end - separator->size());
+      const std::size_t found = end < separator->size()
+                                    ? std::string_view::npos
+                                    : text.rfind(*separator, end - separator->size());
       if (found == std::string_view::npos) break;
       parts.emplace_back(text.substr(found + separator->size(), end - found - separator->size()));
       end = found;

@@ -17,8 +17,27 @@ using StatementPtr = std::unique_ptr<Statement>;
 using Body = std::vector<StatementPtr>;
 
 enum class ExpressionType {
-  kConstant, kName, kTuple, kList, kDict, kCondition, kOr, kAnd, kNot, kCompare, kBinary, kNegative,
-  kPositive, kConcat, kAttribute, kElement, kSlice, kCall, kFilter, kTest, kNamespaceAttribute,
+  kConstant,
+  kName,
+  kTuple,
+  kList,
+  kDict,
+  kCondition,
+  kOr,
+  kAnd,
+  kNot,
+  kCompare,
+  kBinary,
+  kNegative,
+  kPositive,
+  kConcat,
+  kAttribute,
+  kElement,
+  kSlice,
+  kCall,
+  kFilter,
+  kTest,
+  kNamespaceAttribute,
 };
 
 /// Arguments of a call, filter or test.
@@ -42,8 +61,20 @@ struct Expression {
 };
 
 enum class StatementType {
-  kData, kOutput, kFor, kIf, kSet, kSetBlock, kMacro, kCallBlock, kFilterBlock, kWith, kGeneration,
-  kScope, kBreak, kContinue,
+  kData,
+  kOutput,
+  kFor,
+  kIf,
+  kSet,
+  kSetBlock,
+  kMacro,
+  kCallBlock,
+  kFilterBlock,
+  kWith,
+  kGeneration,
+  kScope,
+  kBreak,
+  kContinue,
 };
 
 struct Parameter {

@@ -23,11 +23,12 @@ Item is_sequence_test(const Item& value, const Arguments&) {
          value.is(Kind::kDict) || value.is(Kind::kRange) || value.is_undefined();
 }
 Item is_iterable(const Item& value, const Arguments&) {
-  return value.is_string() || value.is_sequence() || value.is(Kind::kDict) || value.is_undefined() ||
-         value.is(Kind::kLoop);
+  return value.is_string() || value.is_sequence() || value.is(Kind::kDict) ||
+         value.is_undefined() || value.is(Kind::kLoop);
 }
 Item is_callable(const Item& value, const Arguments&) {
-  return value.is(Kind::kFunction) || value.is(Kind::kMacro) || value.is(Kind::kLoop) || value.is_undefined();
+  return value.is(Kind::kFunction) || value.is(Kind::kMacro) || value.is(Kind::kLoop) ||
+         value.is_undefined();
 }
 Item is_true(const Item& value, const Arguments&) {
   return value.is(Kind::kBool) && value.as_bool();
@@ -35,9 +36,7 @@ Item is_true(const Item& value, const Arguments&) {
 Item is_false(const Item& value, const Arguments&) {
   return value.is(Kind::kBool) && !value.as_bool();
 }
-Item is_odd(const Item& value, const Arguments&) {
-  return equal(apply_operator("%", value, 2), 1);
-}
+Item is_odd(const Item& value, const Arguments&) { return equal(apply_operator("%", value, 2), 1); }
 Item is_even(const Item& value, const Arguments&) {
   return equal(apply_operator("%", value, 2), 0);
 }
@@ -76,12 +75,24 @@ Item is_test(const Item& value, const Arguments&) {
 Item is_escaped(const Item&, const Arguments&) { return false; }
 
 /// Each operator has a type of its own here, so that it can be a plain function.
-struct EqualName { static constexpr const char* kName = "=="; };
-struct UnequalName { static constexpr const char* kName = "!="; };
-struct LessName { static constexpr const char* kName = "<"; };
-struct LessEqualName { static constexpr const char* kName = "<="; };
-struct GreaterName { static constexpr const char* kName = ">"; };
-struct GreaterEqualName { static constexpr const char* kName = ">="; };
+struct EqualName {
+  static constexpr const char* kName = "==";
+};
+struct UnequalName {
+  static constexpr const char* kName = "!=";
+};
+struct LessName {
+  static constexpr const char* kName = "<";
+};
+struct LessEqualName {
+  static constexpr const char* kName = "<=";
+};
+struct GreaterName {
+  static constexpr const char* kName = ">";
+};
+struct GreaterEqualName {
+  static constexpr const char* kName = ">=";
+};
 
 template <class Name>
 Item compares(const Item& value, const Arguments& arguments) {
@@ -93,21 +104,45 @@ Item compares(const Item& value, const Arguments& arguments) {
 
 Builtin find_test(std::string_view name) {
   static const std::map<std::string, Builtin, std::less<>> kTests = {
-      {"defined", is_defined}, {"undefined", is_kind<Kind::kUndefined>},
-      {"none", is_kind<Kind::kNone>}, {"string", is_kind<Kind::kString>},
-      {"number", is_number_test}, {"integer", is_kind<Kind::kInt>},
-      {"float", is_kind<Kind::kFloat>}, {"boolean", is_kind<Kind::kBool>},
-      {"true", is_true}, {"false", is_false}, {"mapping", is_mapping},
-      {"sequence", is_sequence_test}, {"iterable", is_iterable}, {"callable", is_callable},
-      {"odd", is_odd}, {"even", is_even}, {"divisibleby", is_divisible}, {"sameas", is_same},
-      {"in", is_in}, {"lower", is_lower_test}, {"upper", is_upper_test}, {"filter", is_filter},
-      {"test", is_test}, {"escaped", is_escaped},
-      {"equalto", compares<EqualName>}, {"eq", compares<EqualName>}, {"==", compares<EqualName>},
-      {"ne", compares<UnequalName>}, {"!=", compares<UnequalName>},
-      {"lt", compares<LessName>}, {"lessthan", compares<LessName>}, {"<", compares<LessName>},
-      {"le", compares<LessEqualName>}, {"<=", compares<LessEqualName>},
-      {"gt", compares<GreaterName>}, {"greaterthan", compares<GreaterName>}, {">", compares<GreaterName>},
-      {"ge", compares<GreaterEqualName>}, {">=", compares<GreaterEqualName>},
+      {"defined", is_defined},
+      {"undefined", is_kind<Kind::kUndefined>},
+      {"none", is_kind<Kind::kNone>},
+      {"string", is_kind<Kind::kString>},
+      {"number", is_number_test},
+      {"integer", is_kind<Kind::kInt>},
+      {"float", is_kind<Kind::kFloat>},
+      {"boolean", is_kind<Kind::kBool>},
+      {"true", is_true},
+      {"false", is_false},
+      {"mapping", is_mapping},
+      {"sequence", is_sequence_test},
+      {"iterable", is_iterable},
+      {"callable", is_callable},
+      {"odd", is_odd},
+      {"even", is_even},
+      {"divisibleby", is_divisible},
+      {"sameas", is_same},
+      {"in", is_in},
+      {"lower", is_lower_test},
+      {"upper", is_upper_test},
+      {"filter", is_filter},
+      {"test", is_test},
+      {"escaped", is_escaped},
+      {"equalto", compares<EqualName>},
+      {"eq", compares<EqualName>},
+      {"==", compares<EqualName>},
+      {"ne", compares<UnequalName>},
+      {"!=", compares<UnequalName>},
+      {"lt", compares<LessName>},
+      {"lessthan", compares<LessName>},
+      {"<", compares<LessName>},
+      {"le", compares<LessEqualName>},
+      {"<=", compares<LessEqualName>},
+      {"gt", compares<GreaterName>},
+      {"greaterthan", compares<GreaterName>},
+      {">", compares<GreaterName>},
+      {"ge", compares<GreaterEqualName>},
+      {">=", compares<GreaterEqualName>},
   };
   const auto found = kTests.find(name);
   return found == kTests.end() ? nullptr : found->second;

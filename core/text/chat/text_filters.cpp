@@ -16,14 +16,17 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
     negative = digits[0] == '-';
     digits.erase(0, 1);
   }
-  const char mark = digits.size() > 2 && digits[0] == '0' ? static_cast<char>(digits[1] | 0x20) : '\0';
+  const char mark =
+      digits.size() > 2 && digits[0] == '0' ? static_cast<char>(digits[1] | 0x20) : '\0';
   const int marked = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
   if (marked != 0 && (base == marked || base == 0)) {
     digits.erase(0, 2);
     base = marked;
   }
   if (base == 0) base = 10;
-  if (digits.empty() || digits.front() == '_' || digits.back() == '_' || digits[0] == '-' || base < 2 || base > 36) return std::nullopt;
+  if (digits.empty() || digits.front() == '_' || digits.back() == '_' || digits[0] == '-' ||
+      base < 2 || base > 36)
+    return std::nullopt;
   digits.erase(std::remove(digits.begin(), digits.end(), '_'), digits.end());
   std::int64_t value = 0;
   const char* end = digits.data() + digits.size();
@@ -35,7 +38,8 @@ std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
 std::optional<double> parse_float(std::string_view text) {
   std::string digits = lower(strip(text, nullptr, true, true));
   if (digits.starts_with('+')) digits.erase(0, 1);
-  if (digits.empty() || digits.find('x') != std::string::npos || digits.starts_with('+')) return std::nullopt;
+  if (digits.empty() || digits.find('x') != std::string::npos || digits.starts_with('+'))
+    return std::nullopt;
   double value = 0;
   const char* end = digits.data() + digits.size();
   const auto [stop, error] = std::from_chars(digits.data(), end, value);
@@ -46,7 +50,9 @@ std::optional<double> parse_float(std::string_view text) {
 
 namespace {
 
-Item string_filter(const Item& value, const Arguments&) { return value.is_string() ? value : Item(to_str(value)); }
+Item string_filter(const Item& value, const Arguments&) {
+  return value.is_string() ? value : Item(to_str(value));
+}
 
 template <std::string (*Change)(std::string_view)>
 Item changed_filter(const Item& value, const Arguments& arguments) {
@@ -102,7 +108,8 @@ Item format_filter(const Item& value, const Arguments& arguments) {
 }
 
 Item center_filter(const Item& value, const Arguments& arguments) {
-  return centered(to_str(value), ArgumentReader("center", arguments, {"width"}).integer_or(0, 80), " ");
+  return centered(to_str(value), ArgumentReader("center", arguments, {"width"}).integer_or(0, 80),
+                  " ");
 }
 
 Item indent_filter(const Item& value, const Arguments& arguments) {
@@ -112,7 +119,8 @@ Item indent_filter(const Item& value, const Arguments& arguments) {
                                     ? width->as_string()
                                     : repeated(" ", reader.integer_or(0, 4));
   if (value.is_undefined()) fail_undefined(value);
-  if (!value.is_string()) fail("TypeError", "unsupported operand type(s) for +=: '" + type_name(value) + "' and 'str'");
+  if (!value.is_string())
+    fail("TypeError", "unsupported operand type(s) for +=: '" + type_name(value) + "' and 'str'");
   const bool blank = reader.truth_or(2, false);
   const std::vector<std::string> lines = split_lines(value.as_string() + "\n", false);
   std::string out = reader.truth_or(1, false) ? indention : "";
@@ -133,7 +141,8 @@ Item truncate_filter(const Item& value, const Arguments& arguments) {
   const bool has_leeway = reader.find(3) != nullptr && !reader.find(3)->is_none();
   const std::int64_t leeway = has_leeway ? reader.integer(3) : 5;
   if (most < end_size)
-    fail("AssertionError", "expected length >= " + std::to_string(end_size) + ", got " + std::to_string(most));
+    fail("AssertionError",
+         "expected length >= " + std::to_string(end_size) + ", got " + std::to_string(most));
   if (leeway < 0) fail("AssertionError", "expected leeway >= 0, got " + std::to_string(leeway));
   if (length(value) <= most + leeway) return value;
   if (!value.is_string()) return get_slice(value, {}, most - end_size, {});
@@ -176,7 +185,8 @@ std::string url_quoted(const Item& item, bool query) {
   std::string out;
   for (const char c : to_str(item)) {
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = byte < 0x80 && (std::isalnum(byte) != 0 || std::string_view("_.-~").find(c) != std::string_view::npos);
+    const bool plain = byte < 0x80 && (std::isalnum(byte) != 0 ||
+                                       std::string_view("_.-~").find(c) != std::string_view::npos);
     if (plain || (c == '/' && !query)) {
       out += c;
     } else if (c == ' ' && query) {
@@ -207,19 +217,24 @@ Item urlencode_filter(const Item& value, const Arguments&) {
 }
 
 Item json_filter(const Item& value, const Arguments& arguments) {
-  const ArgumentReader reader("tojson", arguments, {"ensure_ascii", "indent", "separators", "sort_keys"});
+  const ArgumentReader reader("tojson", arguments,
+                              {"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonOptions options;
   options.ensure_ascii = reader.truth_or(0, false);
   options.sort_keys = reader.truth_or(3, false);
   const Item* indent = reader.find(1);
   if (indent != nullptr && !indent->is_none()) {
-    options.indent = indent->is_string() ? indent->as_string() : repeated(" ", std::min<std::int64_t>(reader.integer(1), 1000));
+    options.indent = indent->is_string()
+                         ? indent->as_string()
+                         : repeated(" ", std::min<std::int64_t>(reader.integer(1), 1000));
     options.item_separator = ",";
   }
   const Item* separators = reader.find(2);
   if (separators != nullptr && !separators->is_none()) {
     const Items parts = iterate(*separators);
-    if (parts.size() != 2) fail("ValueError", "not enough values to unpack (expected 2, got " + std::to_string(parts.size()) + ")");
+    if (parts.size() != 2)
+      fail("ValueError",
+           "not enough values to unpack (expected 2, got " + std::to_string(parts.size()) + ")");
     options.item_separator = to_str(parts[0]);
     options.key_separator = to_str(parts[1]);
   }
@@ -227,8 +242,8 @@ Item json_filter(const Item& value, const Arguments& arguments) {
 }
 
 Item abs_filter(const Item& value, const Arguments&) {
-  if (value.is_undefined()) fail_undefined(value);
-  if (!value.is_number()) fail("TypeError", "bad operand type for abs(): '" + type_name(value) + "'");
+  if (!value.is_number())
+    fail("TypeError", "bad operand type for abs(): '" + type_name(value) + "'");
   if (value.is(Kind::kFloat)) return std::fabs(value.as_double());
   return value.as_int() < 0 ? negate(value) : Item(value.as_int());
 }
@@ -241,12 +256,17 @@ Item int_filter(const Item& value, const Arguments& arguments) {
   std::optional<double> number;
   if (value.is(Kind::kFloat)) number = value.as_double();
   if (value.is_string()) {
-    if (const auto parsed = parse_integer(value.as_string(), static_cast<int>(std::clamp<std::int64_t>(reader.integer_or(1, 10), 0, 36)))) return *parsed;
+    if (const auto parsed = parse_integer(
+            value.as_string(),
+            static_cast<int>(std::clamp<std::int64_t>(reader.integer_or(1, 10), 0, 36))))
+      return *parsed;
     number = parse_float(value.as_string());
   }
-  if (value.is(Kind::kFloat) && std::isinf(*number)) fail("OverflowError", "cannot convert float infinity to integer");
+  if (value.is(Kind::kFloat) && std::isinf(*number))
+    fail("OverflowError", "cannot convert float infinity to integer");
   if (!number || std::isnan(*number) || std::isinf(*number)) return fallback;
-  if (std::fabs(*number) >= 9.2e18) fail("OverflowError", "an integer of the template exceeds 64 bits");
+  if (std::fabs(*number) >= 9.2e18)
+    fail("OverflowError", "an integer of the template exceeds 64 bits");
   return static_cast<std::int64_t>(*number);
 }
 
@@ -291,13 +311,27 @@ Item round_filter(const Item& value, const Arguments& arguments) {
 }
 
 constexpr NamedFilter kFilters[] = {
-    {"string", string_filter}, {"safe", string_filter}, {"upper", changed_filter<upper>},
-    {"lower", changed_filter<lower>}, {"capitalize", changed_filter<capitalize>},
-    {"title", title_filter}, {"trim", trim_filter}, {"replace", replace_filter},
-    {"format", format_filter}, {"center", center_filter}, {"indent", indent_filter},
-    {"truncate", truncate_filter}, {"wordcount", word_count_filter}, {"escape", escape_filter},
-    {"e", escape_filter}, {"forceescape", escape_filter}, {"urlencode", urlencode_filter},
-    {"tojson", json_filter}, {"abs", abs_filter}, {"int", int_filter}, {"float", float_filter},
+    {"string", string_filter},
+    {"safe", string_filter},
+    {"upper", changed_filter<upper>},
+    {"lower", changed_filter<lower>},
+    {"capitalize", changed_filter<capitalize>},
+    {"title", title_filter},
+    {"trim", trim_filter},
+    {"replace", replace_filter},
+    {"format", format_filter},
+    {"center", center_filter},
+    {"indent", indent_filter},
+    {"truncate", truncate_filter},
+    {"wordcount", word_count_filter},
+    {"escape", escape_filter},
+    {"e", escape_filter},
+    {"forceescape", escape_filter},
+    {"urlencode", urlencode_filter},
+    {"tojson", json_filter},
+    {"abs", abs_filter},
+    {"int", int_filter},
+    {"float", float_filter},
     {"round", round_filter},
 };
 

@@ -8,9 +8,16 @@
 namespace espalier::text::chat {
 
 enum class TokenType {
-  kData,           ///< text outside of tags
-  kVariableBegin, kVariableEnd, kBlockBegin, kBlockEnd,
-  kName, kString, kInteger, kFloat, kOperator,
+  kData,  ///< text outside of tags
+  kVariableBegin,
+  kVariableEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
   kEnd,
 };
 

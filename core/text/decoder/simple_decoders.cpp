@@ -178,8 +178,8 @@ class WordPieceDecoder final : public Decoder {
                                                                       {" 're", "'re"}}};
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (i != 0)
-        tokens[i] = tokens[i].starts_with(prefix_) ? tokens[i].substr(prefix_.size())
-                                                   : " " + tokens[i];
+        tokens[i] =
+            tokens[i].starts_with(prefix_) ? tokens[i].substr(prefix_.size()) : " " + tokens[i];
       if (!cleanup_) continue;
       for (const auto& [from, to] : kCleanup) tokens[i] = replaced_all(tokens[i], from, to);
     }

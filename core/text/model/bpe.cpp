@@ -46,8 +46,8 @@ class Bpe final : public Model {
       const char raw = static_cast<char>(byte);
       byte_ids_[byte] = raw_bytes_ || byte < 0x80 ? vocabulary_.find({&raw, 1}) : -1;
       constexpr const char* kHex = "0123456789ABCDEF";
-      fallback_ids_[byte] = vocabulary_.token_to_id(std::string("<0x") + kHex[byte >> 4U] +
-                                                    kHex[byte & 15U] + ">");
+      fallback_ids_[byte] =
+          vocabulary_.token_to_id(std::string("<0x") + kHex[byte >> 4U] + kHex[byte & 15U] + ">");
     }
     if (settings_.has_unk) unk_id_ = vocabulary_.token_to_id(settings_.unk_token);
   }
@@ -60,8 +60,8 @@ class Bpe final : public Model {
   }
   /// ...or a byte without a token has to be dropped, which shifts offsets by characters.
   bool covers_all_bytes() const {
-    return unk_id_ >= 0 || std::none_of(byte_ids_.begin(), byte_ids_.end(),
-                                        [](std::int32_t id) { return id < 0; });
+    return unk_id_ >= 0 ||
+           std::none_of(byte_ids_.begin(), byte_ids_.end(), [](std::int32_t id) { return id < 0; });
   }
 
   std::unique_ptr<ModelScratch> make_scratch() const override {
@@ -199,12 +199,14 @@ class Bpe final : public Model {
   bool add_fallback(std::string_view symbol, std::vector<TokenSpan>& symbols) const {
     for (const char c : symbol)
       if (fallback_ids_[static_cast<unsigned char>(c)] < 0) return false;
-    for (const char c : symbol) symbols.push_back({fallback_ids_[static_cast<unsigned char>(c)], 1});
+    for (const char c : symbol)
+      symbols.push_back({fallback_ids_[static_cast<unsigned char>(c)], 1});
     return true;
   }
 
   /// An unknown symbol waits, so that the next one can be fused with it.
-  void add_unknown(std::uint32_t length, TokenSpan& unknown, std::vector<TokenSpan>& symbols) const {
+  void add_unknown(std::uint32_t length, TokenSpan& unknown,
+                   std::vector<TokenSpan>& symbols) const {
     if (unk_id_ < 0) return;
     if (!settings_.fuse_unk) flush(unknown, symbols);
     unknown.length += length;

@@ -15,7 +15,7 @@ constexpr ModelType kTypes[] = {{"BPE", make_bpe}};
 std::unique_ptr<Model> make_model(const JsonNode& section, bool byte_level_words) {
   // Files from before the key existed hold BPE models, which have merges.
   const auto type = section.find("type");
-  const std::string name = type          ? type->as_string()
+  const std::string name = type                     ? type->as_string()
                            : section.find("merges") ? "BPE"
                                                     : section.at("type").as_string();
   std::string known;

@@ -34,8 +34,8 @@ class Model {
   virtual ~Model() = default;
 
   virtual std::unique_ptr<ModelScratch> make_scratch() const = 0;
-  /// Appends the tokens of `word`, which is not empty. With takes_raw_bytes(), a word is given as the
-  /// bytes that its byte-level characters stand for, and lengths count those.
+  /// Appends the tokens of `word`, which is not empty. With takes_raw_bytes(), a word is given as
+  /// the bytes that its byte-level characters stand for, and lengths count those.
   virtual void tokenize(std::string_view word, ModelScratch& scratch,
                         std::vector<TokenSpan>& tokens) const = 0;
   virtual bool takes_raw_bytes() const { return false; }

@@ -22,7 +22,8 @@ class Vocabulary {
   /// By the bytes of a word: raw bytes or the spelling, as constructed.
   std::int32_t find(std::string_view word) const { return words_.find(word); }
   bool has_id(std::int32_t id) const {
-    return id >= 0 && static_cast<std::size_t>(id) < tokens_.size() && tokens_[static_cast<std::size_t>(id)].known;
+    return id >= 0 && static_cast<std::size_t>(id) < tokens_.size() &&
+           tokens_[static_cast<std::size_t>(id)].known;
   }
   std::string_view id_to_token(std::int32_t id) const;
 

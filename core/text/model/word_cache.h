@@ -32,12 +32,10 @@ class WordCache {
   void insert(std::string_view word, std::uint64_t hash, std::span<const TokenSpan> tokens) {
     if (word.size() > kLongestWord || tokens.empty()) return;
     if ((size_ + 1) * 2 > slots_.size()) grow();
-    const Slot slot{static_cast<std::uint32_t>(hash >> 32U),
-                    static_cast<std::uint32_t>(hash),
-                    static_cast<std::uint32_t>(keys_.size()),
-                    static_cast<std::uint32_t>(tokens_.size()),
-                    static_cast<std::uint16_t>(word.size()),
-                    static_cast<std::uint16_t>(tokens.size())};
+    const Slot slot{
+        static_cast<std::uint32_t>(hash >> 32U),  static_cast<std::uint32_t>(hash),
+        static_cast<std::uint32_t>(keys_.size()), static_cast<std::uint32_t>(tokens_.size()),
+        static_cast<std::uint16_t>(word.size()),  static_cast<std::uint16_t>(tokens.size())};
     keys_ += word;
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     place(slot);

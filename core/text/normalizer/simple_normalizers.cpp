@@ -125,8 +125,8 @@ class Nmt final : public Normalizer {
 
  private:
   static bool is_separator(char32_t c) {
-    constexpr char32_t kSingles[] = {0x9, 0xA, 0xC, 0xD, 0x1680, 0x2028, 0x2029, 0x2581, 0xFEFF,
-                                     0xFFFD};
+    constexpr char32_t kSingles[] = {0x9,    0xA,    0xC,    0xD,    0x1680,
+                                     0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD};
     return (c >= 0x200B && c <= 0x200F) ||
            std::find(std::begin(kSingles), std::end(kSingles), c) != std::end(kSingles);
   }

@@ -73,8 +73,8 @@ std::vector<OrderedChar> decompose(std::string_view text, bool compatibility) {
     parts[0] = static_cast<utf8proc_int32_t>(point);
     if (point >= 0xA0 && !is_inert(point)) {
       int boundary = 0;
-      count = utf8proc_decompose_char(parts[0], parts, 32,
-                                      static_cast<utf8proc_option_t>(options), &boundary);
+      count = utf8proc_decompose_char(parts[0], parts, 32, static_cast<utf8proc_option_t>(options),
+                                      &boundary);
     }
     for (utf8proc_ssize_t i = 0; i < count; ++i) {
       const auto part = static_cast<char32_t>(parts[i]);

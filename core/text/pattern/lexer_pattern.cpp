@@ -1,5 +1,6 @@
-// Hand-written matchers for the split expressions of GPT-2, Llama 3 and Qwen 2, o200k and DeepSeek-V3.
-// Each follows the alternatives of its expression in order, with the backtracking that they allow.
+// Hand-written matchers for the split expressions of GPT-2, Llama 3 and Qwen 2, o200k and
+// DeepSeek-V3. Each follows the alternatives of its expression in order, with the backtracking that
+// they allow.
 #include <array>
 
 #include "text/pattern/pattern.h"
@@ -157,8 +158,7 @@ struct Cl100kLexer {
     if (end > at) return end;
     const Cursor::Char first = text.read(at);
     if ((first.classes & kLetter) != 0) return text.run(at, kLetter);
-    if ((first.classes & (kNewline | kNumber)) == 0 &&
-        (text.classes(first.next) & kLetter) != 0)
+    if ((first.classes & (kNewline | kNumber)) == 0 && (text.classes(first.next) & kLetter) != 0)
       return text.run(first.next, kLetter);
     if ((first.classes & kNumber) != 0) return up_to(text, at, kNumber, most_digits);
     const std::uint32_t start = text.byte(at) == ' ' ? at + 1 : at;
@@ -225,9 +225,7 @@ struct CjkLexer {
 
 /// The last of DeepSeek-V3's three expressions.
 struct DeepSeekV3Lexer {
-  static bool is_ascii_letter(char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-  }
+  static bool is_ascii_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
 
   std::uint32_t match(const Cursor& text, std::uint32_t at) const {
     const char lead = text.byte(at);

@@ -113,8 +113,8 @@ class RegexPattern final : public Pattern {
     std::uint32_t covered = 0;
     std::size_t at = 0;
     while (at <= text.size()) {
-      const int place = onig_search(regex_, begin, end, begin + at, end, owned.region,
-                                    ONIG_OPTION_NONE);
+      const int place =
+          onig_search(regex_, begin, end, begin + at, end, owned.region, ONIG_OPTION_NONE);
       if (place == ONIG_MISMATCH) break;
       if (place < 0)
         throw_bad_input("a regular expression of the tokenizer gave up on a text", {}, {},

@@ -19,8 +19,8 @@ class PreTokenizer {
 
   /// Whether the last step translates bytes to the byte-level alphabet.
   virtual bool ends_byte_level() const { return false; }
-  /// Tells a pre-tokenizer that ends_byte_level() to leave the translation to the model, which saves
-  /// a copy of the text.
+  /// Tells a pre-tokenizer that ends_byte_level() to leave the translation to the model, which
+  /// saves a copy of the text.
   virtual void defer_bytes() {}
 };
 

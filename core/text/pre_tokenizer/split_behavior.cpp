@@ -74,8 +74,8 @@ void split_piece(const Piece& piece, std::vector<Span>& spans, SplitBehavior beh
   }
   for (const Span& span : spans) {
     if (span.matched && behavior == SplitBehavior::kRemoved) continue;
-    out.push_back({piece.text, piece.begin + span.begin, piece.begin + span.end, -1,
-                   piece.byte_level});
+    out.push_back(
+        {piece.text, piece.begin + span.begin, piece.begin + span.end, -1, piece.byte_level});
   }
 }
 

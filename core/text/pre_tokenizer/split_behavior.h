@@ -13,8 +13,8 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 /// `key` of `section`; `fallback` when it is missing.
 SplitBehavior read_split_behavior(const JsonNode& section, std::string_view key);
 
-/// Turns the spans of a piece (which cover it) into new pieces. With `invert`, what lies between the
-/// matches counts as match.
+/// Turns the spans of a piece (which cover it) into new pieces. With `invert`, what lies between
+/// the matches counts as match.
 void split_piece(const Piece& piece, std::vector<Span>& spans, SplitBehavior behavior, bool invert,
                  std::vector<Piece>& out);
 

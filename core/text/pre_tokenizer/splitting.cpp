@@ -71,8 +71,7 @@ class FixedLength final : public PreTokenizer {
       const std::string_view view = piece.view();
       for (std::size_t at = 0; at < view.size();) {
         const auto begin = static_cast<std::uint32_t>(piece.begin + at);
-        for (std::int64_t i = 0; i < length_ && at < view.size(); ++i)
-          at += utf8_length(view[at]);
+        for (std::int64_t i = 0; i < length_ && at < view.size(); ++i) at += utf8_length(view[at]);
         out.push_back({piece.text, begin, static_cast<std::uint32_t>(piece.begin + at), -1,
                        piece.byte_level});
       }
@@ -100,9 +99,8 @@ std::unique_ptr<PreTokenizer> make_digits(const JsonNode& section) {
 }
 
 std::unique_ptr<PreTokenizer> make_punctuation(const JsonNode& section) {
-  const SplitBehavior behavior = section.find("behavior")
-                                     ? read_split_behavior(section, "behavior")
-                                     : SplitBehavior::kIsolated;
+  const SplitBehavior behavior = section.find("behavior") ? read_split_behavior(section, "behavior")
+                                                          : SplitBehavior::kIsolated;
   return std::make_unique<PatternSplit>(make_class_pattern(kPunctuationMark), behavior);
 }
 
@@ -119,8 +117,8 @@ std::unique_ptr<PreTokenizer> make_bert_pre_tokenizer(const JsonNode&) {
 }
 
 std::unique_ptr<PreTokenizer> make_char_delimiter_split(const JsonNode& section) {
-  return std::make_unique<PatternSplit>(
-      make_literal_pattern(section.at("delimiter").as_string()), SplitBehavior::kRemoved);
+  return std::make_unique<PatternSplit>(make_literal_pattern(section.at("delimiter").as_string()),
+                                        SplitBehavior::kRemoved);
 }
 
 std::unique_ptr<PreTokenizer> make_fixed_length(const JsonNode& section) {

@@ -11,17 +11,17 @@ namespace espalier::text {
 /// Classes of a code point, as the `tokenizers` package sees them (unicode/tables.inc says how they
 /// were found); a bit each.
 enum CharClass : std::uint16_t {
-  kLetter = 1U << 0U,       ///< \p{L}
-  kNumber = 1U << 1U,       ///< \p{N}
-  kMark = 1U << 2U,         ///< \p{M}
-  kPunctuation = 1U << 3U,  ///< \p{P}
-  kSymbol = 1U << 4U,       ///< \p{S}
-  kSpace = 1U << 5U,        ///< \s, and Rust's char::is_whitespace
-  kUpperLike = 1U << 6U,    ///< [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
-  kLowerLike = 1U << 7U,    ///< [\p{Ll}\p{Lm}\p{Lo}\p{M}]
-  kNewline = 1U << 8U,      ///< [\r\n]
-  kWord = 1U << 9U,         ///< \w of Rust's regex
-  kNumeric = 1U << 10U,     ///< Rust's char::is_numeric
+  kLetter = 1U << 0U,            ///< \p{L}
+  kNumber = 1U << 1U,            ///< \p{N}
+  kMark = 1U << 2U,              ///< \p{M}
+  kPunctuation = 1U << 3U,       ///< \p{P}
+  kSymbol = 1U << 4U,            ///< \p{S}
+  kSpace = 1U << 5U,             ///< \s, and Rust's char::is_whitespace
+  kUpperLike = 1U << 6U,         ///< [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]
+  kLowerLike = 1U << 7U,         ///< [\p{Ll}\p{Lm}\p{Lo}\p{M}]
+  kNewline = 1U << 8U,           ///< [\r\n]
+  kWord = 1U << 9U,              ///< \w of Rust's regex
+  kNumeric = 1U << 10U,          ///< Rust's char::is_numeric
   kPunctuationMark = 1U << 11U,  ///< ASCII punctuation, or punctuation of unicode_categories
   kCombiningMark = 1U << 12U,    ///< is_combining_mark of unicode-normalization
 };
