@@ -19,8 +19,8 @@ for argument in "$@"; do
 done
 
 packages=(
-  g++ cmake ninja-build ccache pkg-config unzip python3 python3-pip
-  clang-format clang-tidy lld
+  g++ cmake ninja-build ccache pkg-config unzip git python3 python3-pip python3-venv
+  clang-format clang-tidy lld binutils
   libboost-dev libboost-program-options-dev libboost-filesystem-dev
   libtomlplusplus-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev

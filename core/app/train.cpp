@@ -1,10 +1,12 @@
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "app/command.h"
 #include "app/compute.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
+#include "app/run_folder.h"
 #include "config/recipe.h"
 #include "config/toml.h"
 #include "espalier/base/error.h"
@@ -23,11 +25,8 @@ constexpr const char* kText =
     "line: --optimizer.lr=2e-4. SIGINT or SIGTERM saves a checkpoint at the next step and exits with 75.";
 
 /// recipe.resolved.toml and plugins.lock: what this run is made of.
-void write_run_records(const config::ResolvedRecipe& recipe, const EngineRequest& request, const plugin::Catalog& catalog) {
-  const fs::path folder(recipe.run.output_dir);
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) throw_io("create", folder.string(), failure.value());
+void write_run_records(const fs::path& folder, const config::ResolvedRecipe& recipe, const EngineRequest& request,
+                       const plugin::Catalog& catalog) {
   write_file_atomically((folder / "recipe.resolved.toml").string(), config::dump_toml(recipe.tree));
   std::vector<std::shared_ptr<const plugin::Plugin>> plugins;
   for (const auto& [section, chosen] : request.components) plugins.push_back(chosen.component.plugin);
@@ -46,7 +45,7 @@ int run_train(const std::vector<std::string>& arguments) {
   plugin::CatalogOptions plugin_options;
   Options options("train RECIPE [--section.key=value ...] [--resume auto|never|DIR] [--dry-run] [--quiet]", kText);
   options.positional("RECIPE", recipe_path, "the recipe, a TOML file")
-      .value("resume", resume, "auto: from the newest checkpoint; never: from the start; DIR: from that checkpoint")
+      .value("resume", resume, "auto: from the newest checkpoint; never: from the start, and checkpoints that are there go; DIR: from that checkpoint")
       .flag("dry-run", dry_run, "check everything, print recipe, dtype and memory plan, write nothing")
       .flag("quiet", quiet, "print errors only")
       .flag("json", json, "print the plan as JSON")
@@ -72,7 +71,11 @@ int run_train(const std::vector<std::string>& arguments) {
   for (const config::ComponentUse& use : recipe.components) request.components[use.path] = {use.component, use.config};
   add_model(request, catalog, recipe.model.path);
   if (dry_run && !quiet && !json) std::printf("%s\n", config::dump_toml(recipe.tree).c_str());
-  if (!dry_run) write_run_records(recipe, request, catalog);
+  std::optional<RunFolder> folder;
+  if (!dry_run) {
+    folder.emplace(recipe.run.output_dir);
+    write_run_records(folder->path(), recipe, request, catalog);
+  }
   return run_engine(std::move(request), catalog);
 }
 

@@ -15,11 +15,19 @@ namespace espalier {
 namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+constexpr std::string_view kTemporarySuffix = ".tmp.";  // then the number of the process
+
+bool is_temporary(const std::string& name) {
+  const std::size_t suffix = name.rfind(kTemporarySuffix);
+  if (suffix == std::string::npos) return false;
+  const std::size_t number = suffix + kTemporarySuffix.size();
+  return number < name.size() && name.find_first_not_of("0123456789", number) == std::string::npos;
+}
 
 }  // namespace
 
 AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_(path_ + ".tmp." + std::to_string(::getpid())) {
+    : path_(std::move(path)), temporary_(path_ + std::string(kTemporarySuffix) + std::to_string(::getpid())) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw_io("create", temporary_, errno);
   buffer_.reserve(kBufferBytes);
@@ -63,6 +71,18 @@ void AtomicFile::commit() {
   // From here on the new file is in place; the destructor has nothing to remove.
   if (::close(std::exchange(descriptor_, -1)) != 0) throw_io("close", path_, errno);
   sync_folder(std::filesystem::path(path_).parent_path().string());
+}
+
+void remove_unfinished_files(const std::string& folder) {
+  std::vector<std::filesystem::path> unfinished;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    if (is_temporary(entry.path().filename().string())) unfinished.push_back(entry.path());
+  }
+  if (failure && failure != std::errc::no_such_file_or_directory) throw_io("list", folder, failure.value());
+  for (const std::filesystem::path& path : unfinished) {
+    if (!std::filesystem::remove(path, failure) && failure) throw_io("remove", path.string(), failure.value());
+  }
 }
 
 void sync_folder(const std::string& folder) {

@@ -106,6 +106,7 @@ void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& op
   const std::string name = name_of_step(state.step);
   const fs::path saving = folder / (kSavingPrefix + name);
   make_folder(saving);
+  sync_folder(folder.parent_path().string());
   try {
     std::vector<TensorSource> weights;
     for (const auto& parameter : parameters) weights.push_back(tensor_source(parameter->name(), parameter->value()));
@@ -121,8 +122,12 @@ void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& op
     fs::remove_all(saving, ignored);
     throw;
   }
-  write_file_atomically((folder / "LATEST").string(), name + "\n");
+  point_latest_to(name);
   remove_old();
+}
+
+void CheckpointStore::point_latest_to(const std::string& name) {
+  write_file_atomically((fs::path(folder_) / "LATEST").string(), name + "\n");
 }
 
 std::vector<std::string> CheckpointStore::complete() const {
@@ -151,16 +156,42 @@ void CheckpointStore::remove_old() {
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < names.size(); ++i) remove(names[i]);
 }
 
-std::optional<std::string> CheckpointStore::latest() {
-  std::error_code ignored;
+void CheckpointStore::remove_unfinished() {
+  std::error_code failure;
   std::vector<fs::path> left_behind;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+  for (const auto& entry : fs::directory_iterator(folder_, failure)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(kSavingPrefix) || name.starts_with(kRemovingPrefix)) left_behind.push_back(entry.path());
   }
-  for (const fs::path& path : left_behind) fs::remove_all(path, ignored);
+  for (const fs::path& path : left_behind) {
+    fs::remove_all(path, failure);
+    if (failure) throw_io("remove", path.string(), failure.value());
+  }
+  remove_unfinished_files(folder_);
+}
+
+void CheckpointStore::remove_after(std::int64_t step) {
+  for (const std::string& name : complete()) {
+    if (name > name_of_step(step)) remove(name);
+  }
+  const std::vector<std::string> left = complete();
+  const fs::path pointer = fs::path(folder_) / "LATEST";
+  if (!left.empty()) {
+    point_latest_to(left.back());
+    return;
+  }
+  std::error_code failure;
+  fs::remove(pointer, failure);
+  if (failure) throw_io("remove", pointer.string(), failure.value());
+}
+
+std::optional<std::string> CheckpointStore::latest() {
+  remove_unfinished();
   const std::vector<std::string> names = complete();
   if (names.empty()) return std::nullopt;
+  const fs::path pointer = fs::path(folder_) / "LATEST";
+  if (!fs::exists(pointer) || read_file(pointer.string()) != names.back() + "\n") point_latest_to(names.back());
+  remove_old();
   return (fs::path(folder_) / names.back()).string();
 }
 

@@ -40,8 +40,11 @@ class ESPALIER_API CheckpointStore {
   /// Throws Error(kIo); the checkpoints that were there stay.
   void save(const TrainState& state, const ParameterOptimizer& optimizer,
             const std::vector<std::shared_ptr<Parameter>>& parameters);
-  /// The newest checkpoint; empty when there is none. Also clears away what a killed process left behind.
+  /// The newest checkpoint; empty when there is none. Also finishes what a killed process left undone: half-written
+  /// folders go, retention is applied, LATEST names the newest. Throws Error(kIo).
   std::optional<std::string> latest();
+  /// Removes the checkpoints of steps above `step`: those of a run that starts over are not to be mistaken for its own.
+  void remove_after(std::int64_t step);
   /// Restores parameters and optimizer. Throws Error(kBadInput) when the checkpoint does not fit the model.
   static TrainState load(const std::string& checkpoint, ParameterOptimizer& optimizer,
                          const std::vector<std::shared_ptr<Parameter>>& parameters);
@@ -49,6 +52,8 @@ class ESPALIER_API CheckpointStore {
  private:
   void remove(const std::string& name);
   void remove_old();
+  void remove_unfinished();
+  void point_latest_to(const std::string& name);
   std::vector<std::string> complete() const;  ///< names, oldest first
 
   std::string folder_;

@@ -83,13 +83,18 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
 
 std::optional<TrainState> TrainingRun::resume_from(const std::string& resume, CheckpointStore& store) {
   const std::optional<std::string> newest = store.latest();
-  if (resume == "never") return std::nullopt;
+  if (resume == "never") {
+    store.remove_after(0);
+    return std::nullopt;
+  }
   if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
     throw_bad_input("there is no checkpoint in '" + resume + "'", {}, "auto, never, or a checkpoint folder", "--resume");
   }
   const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
   if (chosen.empty()) return std::nullopt;
-  return CheckpointStore::load(chosen, *optimizer_, optimizer_->parameters());
+  const TrainState state = CheckpointStore::load(chosen, *optimizer_, optimizer_->parameters());
+  store.remove_after(state.step);
+  return state;
 }
 
 int TrainingRun::train(const std::string& resume, bool quiet) {
@@ -120,6 +125,9 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     progress.note(text);
   };
   if (!validation.empty() && first == 0 && settings_.step_scheduler.val_at_start) validate(0);
+  // A run that a signal stopped saved its checkpoint at once, before the validation that was due.
+  const bool was_due = first > 0 && is_due(first, settings_.step_scheduler.val_every_steps);
+  if (!validation.empty() && was_due && validation_log.last_step() < first) validate(first);
 
   for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
     const auto start = steady_clock::now();
@@ -134,6 +142,8 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     if (!validation.empty() && !stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps))) validate(step);
     const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
     if (settings_.checkpoint.enabled && save) {
+      training_log.sync();
+      validation_log.sync();
       store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
     }
     if (stopped) {

@@ -14,31 +14,42 @@
 namespace espalier {
 namespace {
 
-bool is_kept(const std::string& line, std::int64_t keep_steps) {
+constexpr std::int64_t kNoStep = -1;
+
+std::int64_t step_of(const Value& line) {
+  const Value* step = line.find("step");
+  return step != nullptr && step->is_int() ? step->as_int() : kNoStep;
+}
+
+std::int64_t step_of_text(const std::string& line) {
   try {
-    const Value value = parse_json(line);
-    const Value* step = value.find("step");
-    return step != nullptr && step->is_int() && step->as_int() <= keep_steps;
+    return step_of(parse_json(line));
   } catch (const Error&) {
-    return false;  // torn by a full disk or a kill; the step is run again
+    return kNoStep;  // torn by a full disk or a kill; the step is run again
   }
 }
 
-void drop_later_lines(const std::string& path, std::int64_t keep_steps) {
-  if (!std::filesystem::exists(path)) return;
+/// Returns the last step that stays.
+std::int64_t drop_later_lines(const std::string& path, std::int64_t keep_steps) {
+  std::int64_t last = kNoStep;
+  if (!std::filesystem::exists(path)) return last;
   const std::string content = read_file(path);
   std::istringstream lines(content);
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
-    if (is_kept(line, keep_steps)) kept += line + "\n";
+    const std::int64_t step = step_of_text(line);
+    if (step == kNoStep || step > keep_steps) continue;
+    kept += line + "\n";
+    last = step;
   }
   if (kept != content) write_file_atomically(path, kept);
+  return last;
 }
 
 }  // namespace
 
 MetricsLog::MetricsLog(std::string path, std::int64_t keep_steps) : path_(std::move(path)) {
-  drop_later_lines(path_, keep_steps);
+  last_step_ = drop_later_lines(path_, keep_steps);
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw_io("open", path_, errno);
 }
@@ -54,6 +65,11 @@ void MetricsLog::append(const Value& line) {
     if (count < 0) throw_io("write", path_, errno);
     left.remove_prefix(static_cast<std::size_t>(count));
   }
+  last_step_ = step_of(line);
+}
+
+void MetricsLog::sync() {
+  if (::fsync(descriptor_) != 0) throw_io("sync", path_, errno);
 }
 
 }  // namespace espalier

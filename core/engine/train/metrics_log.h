@@ -20,10 +20,15 @@ class MetricsLog {
 
   /// Throws Error(kIo).
   void append(const Value& line);
+  /// Makes the lines durable; before a checkpoint that builds on them. Throws Error(kIo).
+  void sync();
+  /// Step of the last line, also of those that were there; -1 when there is none.
+  std::int64_t last_step() const { return last_step_; }
 
  private:
   std::string path_;
   int descriptor_ = -1;
+  std::int64_t last_step_ = -1;
 };
 
 }  // namespace espalier

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Everything that a change has to pass: set-up, build, lint, sanitizers, tests. Ends with ctest's summary.
+#
+#   scripts/test.sh                  what CI runs; 60 minutes on two cores, caches empty
+#   scripts/test.sh --full           also clang-tidy over the whole tree, a build with clang, all faults of the fault
+#                                    tests, and the comparisons with Python's transformers
+#   scripts/test.sh --only build,tests    some phases: setup python build lint sanitizers clang tests
+#   ESPALIER_CACHE=DIR               where downloads live (default ~/.cache/espalier), shared by all clones
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+full=no
+only=
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --full) full=yes ;;
+    --only) only=${2:?--only needs a list of phases}; shift ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "test.sh: unknown option $1 (try --help)" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+cache=${ESPALIER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/espalier}
+jobs=$(nproc)
+durations=()
+
+# phase NAME COMMAND...: runs the command, times it, and stops everything when it fails.
+phase() {
+  local name=$1 start=$SECONDS
+  shift
+  if [ -n "$only" ] && [[ ",$only," != *",$name,"* ]]; then return 0; fi
+  printf '\n==> %s\n' "$name"
+  # Not `if "$@"`: inside a condition the shell would not stop at a failing line of the function.
+  set +e
+  (set -e; "$@")
+  local code=$?
+  set -e
+  if [ $code != 0 ]; then
+    printf '\ntest.sh: FAILED in phase %s after %d s (exit code %d)\n' "$name" $((SECONDS - start)) $code >&2
+    exit 1
+  fi
+  durations+=("$name $((SECONDS - start)) s")
+  printf '==> %s: %d s\n' "$name" $((SECONDS - start))
+}
+
+run_setup() { bash scripts/setup.sh --no-build; }
+
+# A virtual environment for each set of requirements, made once and shared by all clones.
+prepare_python() {
+  local list=(-r scripts/test-requirements.txt)
+  if [ "$full" = yes ]; then list+=(-r scripts/test-requirements-full.txt); fi
+  local stamp
+  stamp=$(cat scripts/test-requirements.txt; if [ "$full" = yes ]; then cat scripts/test-requirements-full.txt; fi)
+  if [ -f "$venv/.complete" ] && [ "$(cat "$venv/.complete")" = "$stamp" ]; then
+    echo "Python packages are in $venv"
+    return
+  fi
+  rm -rf "$venv"
+  mkdir -p "$cache"
+  python3 -m venv "$venv"
+  # `tokenizers` runs alone; what it asks for serves its downloads, which no test makes.
+  local dependencies=(--no-deps)
+  if [ "$full" = yes ]; then dependencies=(); fi
+  "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"
+  printf '%s' "$stamp" >"$venv/.complete"
+}
+
+run_build() {
+  cmake --preset release -DESPALIER_TEST_PYTHON="$venv/bin/python" -DESPALIER_FULL_TESTS="$full"
+  cmake --build --preset release -j "$jobs"
+}
+
+run_lint() {
+  git ls-files '*.cpp' '*.h' | xargs clang-format --dry-run -Werror
+  echo "clang-format: $(git ls-files '*.cpp' '*.h' | wc -l) files are formatted"
+  ctest --test-dir build/release -R '^lint\.' --output-on-failure
+  local scope=(--changed)
+  if [ "$full" = yes ]; then scope=(--all); fi
+  python3 scripts/run_tidy.py "${scope[@]}" --jobs "$jobs" build/release
+}
+
+# The parts without LibTorch, which is where files of strangers are parsed.
+run_sanitizers() {
+  local preset
+  for preset in asan tsan; do
+    cmake --preset $preset -DESPALIER_TEST_PYTHON="$venv/bin/python"
+    cmake --build --preset $preset -j "$jobs"
+    ctest --test-dir build/$preset -E '^lint\.' -j "$jobs" --output-on-failure
+  done
+}
+
+run_clang() {
+  cmake --preset clang
+  cmake --build --preset clang -j "$jobs"
+}
+
+# Last, so that ctest's summary closes the output.
+run_tests() {
+  if [ ${#durations[@]} -gt 0 ]; then printf '%s\n' "so far:" "${durations[@]/#/  }"; fi
+  ctest --test-dir build/release -j "$jobs" --output-on-failure
+}
+
+if [ "$full" = yes ]; then venv=$cache/python-full; else venv=$cache/python; fi
+phase setup run_setup
+phase python prepare_python
+phase build run_build
+phase lint run_lint
+phase sanitizers run_sanitizers
+if [ "$full" = yes ]; then phase clang run_clang; fi
+if [ -n "$only" ] && [[ ",$only," != *",tests,"* ]]; then exit 0; fi
+printf '\n==> tests\n'
+run_tests || { printf '\ntest.sh: FAILED in phase tests\n' >&2; exit 1; }
