@@ -26,7 +26,10 @@ endif()
 add_library(espalier_flags INTERFACE)
 target_compile_features(espalier_flags INTERFACE cxx_std_20)
 target_compile_options(espalier_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers
-  $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique -fpch-preprocess>)
+  $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique -fpch-preprocess>
+  # GCC splits off empty ".cold" parts, whose unwind entries share an address with the next function; lld 14 keeps only
+  # the first entry of an address, and an exception through that function then aborts the program.
+  $<$<CXX_COMPILER_ID:GNU>:-fno-reorder-blocks-and-partition>)
 find_program(ESPALIER_LLD ld.lld)
 if(ESPALIER_LLD)
   target_link_options(espalier_flags INTERFACE -fuse-ld=lld)
