@@ -233,7 +233,7 @@ Item group_filter(const Item& value, const Arguments& arguments) {
     for (; i < keyed.size() && equal(keyed[i].key, keyed[first].key); ++i)
       members.push_back(keyed[i].items[0]);
     out.push_back(std::make_shared<Sequence>(
-        Kind::kTuple, Items{keyed[first].shown, make_list(std::move(members))}, "_GroupTuple"));
+        Kind::kTuple, Items{keyed[first].shown, make_list(std::move(members))}, kGroupTuple));
   }
   return make_list(std::move(out));
 }

@@ -147,10 +147,13 @@ std::string Interpreter::captured_body(const Body& body) {
 Interpreter::Flow Interpreter::run_for(const Statement& statement) {
   const Item iterable = evaluate(*statement.expression);
   if (!statement.recursive) return loop_over(statement, iterable, 0);
-  Captured captured(*this);
-  loop_over(statement, iterable, 0);
-  const std::string text = captured.take();
-  writer_->append(text);
+  std::string text;
+  {
+    Captured captured(*this);
+    loop_over(statement, iterable, 0);
+    text = captured.take();
+  }
+  write(text);
   return Flow::kNormal;
 }
 

@@ -218,10 +218,7 @@ bool less(const Item& left, const Item& right, const char* operation) {
 
 Items iterate(const Item& item) {
   switch (item.kind()) {
-    case Kind::kUndefined: {
-      if (item.as<Undefined>().type != "UndefinedError") fail_undefined(item);
-      return {};
-    }
+    case Kind::kUndefined: return {};
     case Kind::kString: {
       Items chars;
       const std::string& text = item.as_string();

@@ -97,6 +97,9 @@ struct Sequence final : Instance {
   bool exhausted = false;  ///< a generator gives its items once
 };
 
+/// Name of the pairs that groupby makes; their parts are attributes too.
+inline constexpr const char* kGroupTuple = "_GroupTuple";
+
 struct Dict final : Instance {
   Dict() : Instance(Kind::kDict) {}
   std::vector<std::pair<Item, Item>> entries;  ///< in the order of insertion

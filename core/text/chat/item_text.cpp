@@ -74,10 +74,7 @@ std::string repr(const Item& item) { return repr_at(item, 0); }
 
 std::string to_str(const Item& item) {
   if (item.is_string()) return item.as_string();
-  if (item.is_undefined()) {
-    if (item.as<Undefined>().type != "UndefinedError") fail_undefined(item);
-    return "";
-  }
+  if (item.is_undefined()) return "";
   return repr(item);
 }
 

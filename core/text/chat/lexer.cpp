@@ -112,7 +112,10 @@ class Lexer {
 
   void skip_comment() {
     const std::size_t end = source_.find("#}", at_);
-    if (end == std::string::npos) fail_here("Missing end of comment tag");
+    if (end == std::string::npos) {
+      if (at_ == source_.size()) return;  // an opening at the very end is let pass
+      fail_here("Missing end of comment tag");
+    }
     const char sign = end > at_ ? source_[end - 1] : '\0';
     advance(end + 2 - at_);
     end_of_block(sign);
@@ -150,6 +153,7 @@ class Lexer {
       end_of_block(sign);
       return true;
     }
+    if (at_ == source_.size()) return true;
     fail_here("Missing end of raw directive");
   }
 
@@ -236,6 +240,10 @@ class Lexer {
       return;
     }
     std::size_t end = digits(at_);
+    // No leading zeros, except in front of a fraction.
+    const bool fraction = end < source_.size() && std::string_view(".eE").find(source_[end]) != std::string_view::npos;
+    if (peek() == '0' && !fraction)
+      for (end = at_ + 1; end < source_.size() && source_[end] == '0'; ++end) continue;
     bool is_float = false;
     const bool behind_dot = !tokens_.empty() && at_ > 0 && source_[at_ - 1] == '.';
     if (!behind_dot && end + 1 < source_.size() && source_[end] == '.' &&

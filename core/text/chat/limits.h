@@ -8,6 +8,7 @@ namespace espalier::text::chat {
 inline constexpr std::uint64_t kMostSteps = 20'000'000;
 inline constexpr std::size_t kMostOutputBytes = 64U << 20U;
 inline constexpr int kDeepestNesting = 150;        ///< of the source
+inline constexpr int kMostBranches = 500;          ///< of one `if`
 inline constexpr int kDeepestCalls = 120;          ///< of macros and recursive loops
 inline constexpr std::int64_t kLongestRange = 100'000;  ///< as in Jinja's sandbox
 

@@ -176,14 +176,15 @@ std::optional<Item> find_property(const Item& item, const std::string& name) {
   if (item.is(Kind::kFunction) || item.is(Kind::kMacro))
     for (const auto& [attribute, value] : item.as<Function>().attributes)
       if (attribute == name) return value;
+  if (item.is(Kind::kTuple) && item.as<Sequence>().name == kGroupTuple) {
+    if (name == "grouper") return item.as<Sequence>().items[0];
+    if (name == "list") return item.as<Sequence>().items[1];
+  }
   return find_method(item, name);
 }
 
 std::int64_t slice_bound(const Item& bound, std::int64_t fallback, std::int64_t size, bool reverse) {
   if (bound.is_none()) return fallback;
-  if (bound.is_undefined()) fail_undefined(bound);
-  if (!bound.is_integral())
-    fail("TypeError", "slice indices must be integers or None or have an __index__ method");
   std::int64_t place = bound.as_int();
   if (place < 0) place = std::max<std::int64_t>(place + size, reverse ? -1 : 0);
   return std::min(place, reverse ? size - 1 : size);
@@ -265,7 +266,7 @@ bool compare(std::string_view name, const Item& left, const Item& right) {
 
 Item get_attribute(const Item& item, const std::string& name) {
   if (item.is_undefined()) {
-    if (name.starts_with("__")) return unsafe_attribute(item, name);
+    if (is_internal_name(name)) return unsafe_attribute(item, name);
     fail_undefined(item);
   }
   if (is_internal_name(name)) return unsafe_attribute(item, name);
@@ -286,10 +287,10 @@ Item get_element(const Item& item, const Item& key) {
 
 Item get_slice(const Item& item, const Item& start, const Item& stop, const Item& step) {
   if (item.is_undefined()) fail_undefined(item);
-  if (!item.is_string() && !is_list_or_tuple(item) && !item.is(Kind::kRange))
+  const auto is_bound = [](const Item& bound) { return bound.is_none() || bound.is_integral(); };
+  const bool sliceable = item.is_string() || is_list_or_tuple(item) || item.is(Kind::kRange);
+  if (!sliceable || !is_bound(start) || !is_bound(stop) || !is_bound(step))
     return make_undefined(object_phrase(item) + " has no element slice(" + repr(start) + ", " + repr(stop) + ", " + repr(step) + ")");
-  if (!step.is_none() && !step.is_integral())
-    fail("TypeError", "slice indices must be integers or None or have an __index__ method");
   const std::int64_t stride = step.is_none() ? 1 : step.as_int();
   if (stride == 0) fail("ValueError", "slice step cannot be zero");
   const bool reverse = stride < 0;

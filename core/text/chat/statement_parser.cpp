@@ -105,12 +105,14 @@ StatementPtr Parser::parse_if() {
   const Level level(*this);
   StatementPtr out = start(StatementType::kIf);
   Statement* branch = out.get();
+  int branches = 0;
   next();
   while (true) {
     branch->expression = parse_tuple({.with_condition = false});
     branch->body = parse_statements({"elif", "else", "endif"}, "if");
     const std::string name = next().text;
     if (name == "elif") {
+      if (++branches > kMostBranches) fail_here("an if has too many branches");
       branch->otherwise.push_back(start(StatementType::kIf));
       branch = branch->otherwise.back().get();
       continue;

@@ -227,7 +227,6 @@ Item json_filter(const Item& value, const Arguments& arguments) {
 }
 
 Item abs_filter(const Item& value, const Arguments&) {
-  if (value.is_undefined()) fail_undefined(value);
   if (!value.is_number()) fail("TypeError", "bad operand type for abs(): '" + type_name(value) + "'");
   if (value.is(Kind::kFloat)) return std::fabs(value.as_double());
   return value.as_int() < 0 ? negate(value) : Item(value.as_int());
