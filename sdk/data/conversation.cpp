@@ -32,7 +32,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kSpeaker
     {"function_response", "tool"},
     {"tool_response", "tool"},
 }};
-constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant", "tool"};
+constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                    "tool"};
 
 std::string shown(const Value& value) {
   constexpr std::size_t kMost = 80;
@@ -43,10 +44,10 @@ std::string shown(const Value& value) {
   return text.substr(0, end) + "...";
 }
 
-[[noreturn]] void refuse(const std::string& place, const std::string& what, const Value& found, std::string expected,
-                         std::string hint = {}) {
-  throw_bad_input(place + " " + what, std::string(type_phrase(found.type())) + ": " + shown(found), std::move(expected),
-                  {}, std::move(hint));
+[[noreturn]] void refuse(const std::string& place, const std::string& what, const Value& found,
+                         std::string expected, std::string hint = {}) {
+  throw_bad_input(place + " " + what, std::string(type_phrase(found.type())) + ": " + shown(found),
+                  std::move(expected), {}, std::move(hint));
 }
 
 const Value& member(const Value& message, const std::string& place, const std::string& name) {
@@ -56,7 +57,8 @@ const Value& member(const Value& message, const std::string& place, const std::s
 
 bool is_given(const Value* value) {
   if (value == nullptr || value->is_null()) return false;
-  return !(value->is_array() && value->as_array().empty()) && !(value->is_string() && value->as_string().empty());
+  return !(value->is_array() && value->as_array().empty()) &&
+         !(value->is_string() && value->as_string().empty());
 }
 
 /// The text of OpenAI's content parts, joined by spaces.
@@ -68,7 +70,8 @@ std::string joined_parts(const Array& parts, const std::string& place) {
     const Value* content = part.is_string() ? &part : part.find("text");
     const bool is_text = type == nullptr || (type->is_string() && type->as_string() == "text");
     if (!is_text || content == nullptr || !content->is_string()) {
-      refuse(place, "has a content part that is not text", part, "{\"type\": \"text\", \"text\": ...}",
+      refuse(place, "has a content part that is not text", part,
+             "{\"type\": \"text\", \"text\": ...}",
              "images and sound need a dataset for models that take them");
     }
     if (!std::exchange(first, false)) text += ' ';
@@ -82,7 +85,8 @@ Value content_of(const Value& message, const char* key, const std::string& place
   if (content != nullptr && content->is_string()) return *content;
   if (content != nullptr && content->is_array()) return joined_parts(content->as_array(), place);
   if (content != nullptr && !content->is_null()) {
-    refuse(place, std::string("has a '") + key + "' that is not text", *content, "a string or a list of text parts");
+    refuse(place, std::string("has a '") + key + "' that is not text", *content,
+           "a string or a list of text parts");
   }
   for (const char* instead : {"tool_calls", "reasoning_content", "reasoning", "thinking"}) {
     if (is_given(message.find(instead))) return "";
@@ -93,10 +97,12 @@ Value content_of(const Value& message, const char* key, const std::string& place
 
 void complete_tool_calls(Value& calls, const std::string& place) {
   if (calls.is_null()) return;
-  if (!calls.is_array()) refuse(place, "has 'tool_calls' that are no list", calls, "a list of tables");
+  if (!calls.is_array())
+    refuse(place, "has 'tool_calls' that are no list", calls, "a list of tables");
   std::size_t number = 0;
   for (Value& call : calls.as_array()) {
-    if (!call.is_table()) refuse(place, "has a tool call that is no table", call, "{\"function\": {\"name\": ...}}");
+    if (!call.is_table())
+      refuse(place, "has a tool call that is no table", call, "{\"function\": {\"name\": ...}}");
     Table& table = call.as_table();
     if (!table.contains("id")) table.set("id", "call_" + std::to_string(number));
     if (!table.contains("type")) table.set("type", "function");
@@ -106,10 +112,12 @@ void complete_tool_calls(Value& calls, const std::string& place) {
 
 std::string openai_role(const Value& message, const std::string& place) {
   const Value& role = member(message, place, "role");
-  const bool known = role.is_string() && std::find(kRoles.begin(), kRoles.end(), role.as_string()) != kRoles.end();
+  const bool known =
+      role.is_string() && std::find(kRoles.begin(), kRoles.end(), role.as_string()) != kRoles.end();
   if (known) return role.as_string();
   std::string hint;
-  if (role.is_string()) hint = did_you_mean(role.as_string(), std::vector<std::string>(kRoles.begin(), kRoles.end()));
+  if (role.is_string())
+    hint = did_you_mean(role.as_string(), std::vector<std::string>(kRoles.begin(), kRoles.end()));
   refuse(place, "has an unknown role", role, kRolesPhrase, std::move(hint));
 }
 
@@ -123,7 +131,8 @@ std::string sharegpt_role(const Value& message, const std::string& place) {
 
 /// One message as the template wants it: role and content first, the rest as it is.
 Value read_message(const Value& message, const std::string& place, bool sharegpt) {
-  if (!message.is_table()) refuse(place, "is no table", message, "{\"role\": ..., \"content\": ...}");
+  if (!message.is_table())
+    refuse(place, "is no table", message, "{\"role\": ..., \"content\": ...}");
   const bool renamed = sharegpt && message.find("from") != nullptr;
   const char* const content_key = renamed ? "value" : "content";
   Table result;
@@ -145,14 +154,16 @@ Value read_tools(const Value& record) {
     try {
       tools = parse_json(tools.as_string(), {.file = "tools", .allow_duplicate_keys = true});
     } catch (const Error& error) {
-      throw_bad_input("'tools' is text, but not JSON", shown(*given), "a list of tools, or JSON text of one", {},
-                      error.problems().front().what);
+      throw_bad_input("'tools' is text, but not JSON", shown(*given),
+                      "a list of tools, or JSON text of one", {}, error.problems().front().what);
     }
   }
   if (tools.is_null()) return {};
-  if (!tools.is_array()) refuse("'tools'", "is no list", tools, "a list of tools, or JSON text of one");
+  if (!tools.is_array())
+    refuse("'tools'", "is no list", tools, "a list of tools, or JSON text of one");
   for (const Value& tool : tools.as_array()) {
-    if (!tool.is_table()) refuse("'tools'", "holds something that is no table", tool, "{\"type\": \"function\", ...}");
+    if (!tool.is_table())
+      refuse("'tools'", "holds something that is no table", tool, "{\"type\": \"function\", ...}");
   }
   return tools.as_array().empty() ? Value() : tools;
 }
@@ -164,13 +175,15 @@ Conversation read_conversation(const Value& record) {
   const char* const key = sharegpt ? "conversations" : "messages";
   const Value* given = record.find(key);
   if (given == nullptr) {
-    refuse("a record", "is no conversation", record, "a key 'messages' (OpenAI) or 'conversations' (ShareGPT)",
+    refuse("a record", "is no conversation", record,
+           "a key 'messages' (OpenAI) or 'conversations' (ShareGPT)",
            "data with columns of questions and answers can be read by a dataset that maps columns");
   }
-  if (!given->is_array()) refuse(std::string("'") + key + "'", "is no list", *given, "a list of messages");
+  if (!given->is_array())
+    refuse(std::string("'") + key + "'", "is no list", *given, "a list of messages");
   if (given->as_array().empty()) {
-    throw_bad_input("the conversation is empty", std::string("'") + key + "': []", "at least one message", {},
-                    "take the record out of the file");
+    throw_bad_input("the conversation is empty", std::string("'") + key + "': []",
+                    "at least one message", {}, "take the record out of the file");
   }
   Array messages;
   if (const Value* system = sharegpt ? record.find("system") : nullptr; is_given(system)) {
@@ -182,7 +195,8 @@ Conversation read_conversation(const Value& record) {
   }
   std::size_t number = 0;
   for (const Value& message : given->as_array()) {
-    messages.push_back(read_message(message, std::string(key) + "[" + std::to_string(number++) + "]", sharegpt));
+    messages.push_back(
+        read_message(message, std::string(key) + "[" + std::to_string(number++) + "]", sharegpt));
   }
   return {std::move(messages), read_tools(record)};
 }

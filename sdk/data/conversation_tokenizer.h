@@ -22,8 +22,8 @@ enum class LossMask {
 /// Renders conversations by the model's chat template and tokenises them.
 ///
 /// A token is the assistant's when it shares a character with one of the assistant's spans. Where
-/// the template has `{% generation %}` blocks, they are the spans. Where it has none, the span of an
-/// assistant message reaches from the end of the conversation before it, rendered with the
+/// the template has `{% generation %}` blocks, they are the spans. Where it has none, the span of
+/// an assistant message reaches from the end of the conversation before it, rendered with the
 /// generation prompt, to the end of the conversation up to it. That is right only for templates to
 /// which further messages just add text; others are refused.
 /// Immutable; thread safe.
@@ -34,8 +34,8 @@ class ESPALIER_API ConversationTokenizer {
 
   /// Throws Error(kBadInput) when the conversation has no assistant to learn from.
   void check(const Conversation& conversation) const;
-  /// Labels are not shifted. Throws Error(kBadInput) when the template refuses the messages or can't
-  /// be masked.
+  /// Labels are not shifted. Throws Error(kBadInput) when the template refuses the messages or
+  /// can't be masked.
   Sample encode(const Conversation& conversation) const;
 
  private:

@@ -81,8 +81,8 @@ class CsvReader {
     }
     if (!at_end() && text_[place_] != delimiter_ && !at_line_end()) {
       throw_bad_input("text follows a quoted field", std::string(text_.substr(place_, 12)),
-                      "the delimiter '" + std::string(1, delimiter_) + "' or the end of the line", where(line_),
-                      "write a quote inside a quoted field twice: \"\"");
+                      "the delimiter '" + std::string(1, delimiter_) + "' or the end of the line",
+                      where(line_), "write a quote inside a quoted field twice: \"\"");
     }
     return field;
   }
@@ -117,7 +117,8 @@ class CsvRecords final : public RecordSource {
       reader.read_row(nullptr);
     }
     if (rows_.empty()) {
-      throw_bad_input("the file has no records", "a header and nothing else", "at least one row", path);
+      throw_bad_input("the file has no records", "a header and nothing else", "at least one row",
+                      path);
     }
   }
 
@@ -130,7 +131,8 @@ class CsvRecords final : public RecordSource {
     std::vector<std::string> fields;
     reader.read_row(&fields);
     if (fields.size() != columns_.size()) {
-      throw_bad_input("a row has another number of fields than the header", std::to_string(fields.size()) + " fields",
+      throw_bad_input("a row has another number of fields than the header",
+                      std::to_string(fields.size()) + " fields",
                       std::to_string(columns_.size()) + " fields", where(index),
                       "put fields that hold '" + std::string(1, delimiter_) + "' in double quotes");
     }
@@ -159,7 +161,8 @@ class CsvRecords final : public RecordSource {
       if (!simdjson::validate_utf8(rest.substr(0, end))) break;
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }
-    throw_bad_input("the file is not UTF-8", {}, "text in UTF-8", file_.path() + ":" + std::to_string(line),
+    throw_bad_input("the file is not UTF-8", {}, "text in UTF-8",
+                    file_.path() + ":" + std::to_string(line),
                     "convert it: iconv -f ISO-8859-1 -t UTF-8 OLD > NEW");
   }
 
@@ -167,7 +170,8 @@ class CsvRecords final : public RecordSource {
     std::set<std::string> seen;
     for (const std::string& column : columns_) {
       if (!seen.insert(column).second) {
-        throw_bad_input("two columns have the same name", "'" + column + "'", "a name of its own for each column",
+        throw_bad_input("two columns have the same name", "'" + column + "'",
+                        "a name of its own for each column",
                         file_.path() + ":" + std::to_string(line));
       }
     }

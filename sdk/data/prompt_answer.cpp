@@ -28,8 +28,10 @@ PromptTokenizer::PromptTokenizer(const DatasetContext& context, const PromptAnsw
     const LossMask mask = answer_only_ ? LossMask::kAssistant : LossMask::kAll;
     conversations_ = std::make_unique<ConversationTokenizer>(context, mask);
   } else if (!joined_ && tokenizer_->eos_id() < 0) {
-    throw_bad_input("the tokenizer has no end-of-text token, which tokenization = \"separate\" adds", {},
-                    "an eos_token in tokenizer_config.json", context.model_folder, "use tokenization = \"joined\"");
+    throw_bad_input(
+        "the tokenizer has no end-of-text token, which tokenization = \"separate\" adds", {},
+        "an eos_token in tokenizer_config.json", context.model_folder,
+        "use tokenization = \"joined\"");
   }
 }
 
@@ -37,7 +39,9 @@ Sample PromptTokenizer::encode(const PromptAnswer& text) const {
   return joined_ ? encode_joined(text) : encode_separately(text);
 }
 
-Sample PromptTokenizer::encode(const Conversation& conversation) const { return conversations_->encode(conversation); }
+Sample PromptTokenizer::encode(const Conversation& conversation) const {
+  return conversations_->encode(conversation);
+}
 
 Sample PromptTokenizer::encode_joined(const PromptAnswer& text) const {
   const std::string prompt = text.prompt + " ";
@@ -51,7 +55,8 @@ Sample PromptTokenizer::encode_joined(const PromptAnswer& text) const {
   if (!answer_only_) return sample;
   const std::size_t hidden = tokenizer_->encode(prompt, false).size() +
                              leading_special_tokens(ids, tokenizer_->encode(whole, false));
-  const std::size_t masked = std::min(hidden - std::min<std::size_t>(hidden, 1), sample.labels.size());
+  const std::size_t masked =
+      std::min(hidden - std::min<std::size_t>(hidden, 1), sample.labels.size());
   std::fill_n(sample.labels.begin(), masked, kIgnoredLabel);
   return sample;
 }
@@ -62,7 +67,8 @@ Sample PromptTokenizer::encode_separately(const PromptAnswer& text) const {
   const Ids answer = tokenizer_->encode(" " + text.answer, false);
   Sample sample;
   sample.input_ids.assign(with_special.begin(),
-                          with_special.begin() + static_cast<std::ptrdiff_t>(leading_special_tokens(with_special, prompt)));
+                          with_special.begin() + static_cast<std::ptrdiff_t>(
+                                                     leading_special_tokens(with_special, prompt)));
   sample.input_ids.insert(sample.input_ids.end(), prompt.begin(), prompt.end());
   const std::size_t hidden = sample.input_ids.size();
   sample.input_ids.insert(sample.input_ids.end(), answer.begin(), answer.end());
@@ -76,15 +82,16 @@ const Value& require_member(const Value& record, const std::string& name) {
   if (const Value* value = record.find(name)) return *value;
   std::vector<std::string> names;
   for (const auto& [key, value] : record.as_table()) names.push_back(key);
-  throw_bad_input("a record has no '" + name + "'", names.empty() ? "no keys" : join_names(names), "'" + name + "'", {},
-                  did_you_mean(name, names));
+  throw_bad_input("a record has no '" + name + "'", names.empty() ? "no keys" : join_names(names),
+                  "'" + name + "'", {}, did_you_mean(name, names));
 }
 
 const std::string& require_text(const Value& record, const std::string& name) {
   const Value& value = require_member(record, name);
   if (value.is_string()) return value.as_string();
   throw_bad_input("'" + name + "' of a record is not text",
-                  std::string(type_phrase(value.type())) + ": " + dump_json(value).substr(0, 60), "a string", {});
+                  std::string(type_phrase(value.type())) + ": " + dump_json(value).substr(0, 60),
+                  "a string", {});
 }
 
 void require_answer(std::string_view answer, const PromptAnswerConfig& config) {

@@ -28,12 +28,14 @@ ConfigSchema<Config> prompt_answer_schema() {
           .field("answer_only_loss_mask", &PromptAnswerConfig::answer_only_loss_mask,
                  "learn the answer alone; false: the prompt too")
           .field("tokenization", &PromptAnswerConfig::tokenization,
-                 "joined: prompt and answer as one text; separate: apart, and an end of text after the answer")
+                 "joined: prompt and answer as one text; separate: apart, and an end of text after "
+                 "the answer")
           .one_of({"joined", "separate"})
           .field("use_chat_template", &PromptAnswerConfig::use_chat_template,
                  "render prompt and answer as a conversation by the model's chat template")
-          .field("allow_empty_answers", &PromptAnswerConfig::allow_empty_answers,
-                 "take records without an answer as having an empty one, instead of refusing them"));
+          .field(
+              "allow_empty_answers", &PromptAnswerConfig::allow_empty_answers,
+              "take records without an answer as having an empty one, instead of refusing them"));
 }
 
 /// A prompt without the space that parts it from the answer.
@@ -44,8 +46,9 @@ struct PromptAnswer {
 
 /// Tokenises prompts and answers:
 /// - joined, as the reference does: ids of "PROMPT ANSWER" with special tokens; the first n labels
-///   are -100, n = tokens of "PROMPT " (with the space) and special tokens in front. Then shifted by
-///   one, so that the last token is a label only. A token that spans the border counts as prompt.
+///   are -100, n = tokens of "PROMPT " (with the space) and special tokens in front. Then shifted
+///   by one, so that the last token is a label only. A token that spans the border counts as
+///   prompt.
 /// - separate: [BOS where the tokenizer adds one] + "PROMPT" + " ANSWER" + [EOS], each tokenised on
 ///   its own; labels not shifted, -100 up to the answer.
 /// Immutable; thread safe.

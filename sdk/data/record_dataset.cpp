@@ -7,7 +7,8 @@ namespace espalier {
 void RecordDataset::open(const DatasetContext& context) {
   check_sample_length(config_);
   if (config_.path.empty()) {
-    throw_bad_input("'path' names no file", "an empty list", "at least one file", "the dataset's section of the recipe");
+    throw_bad_input("'path' names no file", "an empty list", "at least one file",
+                    "the dataset's section of the recipe");
   }
   pad_id_ = padding_id(*require_tokenizer(context));
   prepare(context);
@@ -20,7 +21,8 @@ void RecordDataset::open(const DatasetContext& context) {
 }
 
 Sample RecordDataset::get(std::int64_t index) const {
-  Sample sample = read_record(*records_, index, [&](const Value& record) { return encode(record); });
+  Sample sample =
+      read_record(*records_, index, [&](const Value& record) { return encode(record); });
   apply_sample_length(config_, pad_id_, sample);
   return sample;
 }

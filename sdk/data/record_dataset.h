@@ -23,10 +23,12 @@ struct RecordDatasetConfig : SampleLengthConfig {
 template <std::derived_from<RecordDatasetConfig> Config>
 ConfigSchema<Config> record_dataset_schema() {
   return with_sample_length(ConfigSchema<Config>()
-                                .field("path", &RecordDatasetConfig::path, "file, or list of files read one after the other")
+                                .field("path", &RecordDatasetConfig::path,
+                                       "file, or list of files read one after the other")
                                 .or_single()
                                 .required()
-                                .field("limit_dataset_samples", &RecordDatasetConfig::limit_dataset_samples,
+                                .field("limit_dataset_samples",
+                                       &RecordDatasetConfig::limit_dataset_samples,
                                        "use this many samples from the beginning; left out: all")
                                 .more_than(0));
 }

@@ -11,7 +11,7 @@ namespace espalier {
 namespace {
 
 constexpr std::size_t kShownRecords = 10;
-constexpr std::size_t kMostBadRecords = 100;  // a file of another kind is not read to its end
+constexpr std::size_t kMostBadRecords = 100;   // a file of another kind is not read to its end
 constexpr std::int64_t kRecordsPerTurn = 256;  // what a checking thread takes at a time
 
 class ChainedRecords final : public RecordSource {
@@ -57,14 +57,16 @@ class Findings {
     const std::lock_guard lock(mutex_);
     ++bad_records_;
     if (problems_.size() == kShownRecords && index > problems_.rbegin()->first) return;
-    problems_.emplace(index, placed ? error.problems() : at_record(error, records_, index).problems());
+    problems_.emplace(index,
+                      placed ? error.problems() : at_record(error, records_, index).problems());
     if (problems_.size() > kShownRecords) problems_.erase(std::prev(problems_.end()));
   }
   bool enough() const { return bad_records_ >= kMostBadRecords; }
 
   void throw_if_any() const {
     ProblemList all;
-    std::set<std::pair<std::string, std::string>> said;  // the same mistake in each record is said once
+    std::set<std::pair<std::string, std::string>>
+        said;  // the same mistake in each record is said once
     std::size_t shown = 0;
     for (const auto& [index, problems] : problems_) {
       const std::size_t before = said.size();
@@ -75,8 +77,8 @@ class Findings {
     }
     if (bad_records_ > shown) {
       const std::size_t others = bad_records_ - shown;
-      all.add({.what = (enough() ? "at least " : "") + std::to_string(others) + (others == 1 ? " further record is" : " further records are") +
-                       " wrong too",
+      all.add({.what = (enough() ? "at least " : "") + std::to_string(others) +
+                       (others == 1 ? " further record is" : " further records are") + " wrong too",
                .hint = "mend the first ones, and see whether the others have the same cause"});
     }
     all.throw_if_any();

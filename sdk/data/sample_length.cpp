@@ -10,14 +10,16 @@ namespace espalier {
 void check_sample_length(const SampleLengthConfig& config) {
   const bool pads = config.padding == "max_length";
   if (!config.seq_length && (pads || config.truncation)) {
-    throw_bad_input(std::string(pads ? "padding = \"max_length\"" : "truncation = true") + " needs a length", {},
-                    "seq_length = ...", "the dataset's section of the recipe",
-                    "add seq_length, or leave this key out: batches are padded to their longest sample anyway");
+    throw_bad_input(
+        std::string(pads ? "padding = \"max_length\"" : "truncation = true") + " needs a length",
+        {}, "seq_length = ...", "the dataset's section of the recipe",
+        "add seq_length, or leave this key out: batches are padded to their longest sample anyway");
   }
   if (config.seq_length && !pads && !config.truncation) {
-    throw_bad_input("seq_length does nothing here", "seq_length = " + std::to_string(*config.seq_length),
-                    "truncation = true to cut samples, padding = \"max_length\" to pad them, or both",
-                    "the dataset's section of the recipe", "add one of the two, or leave seq_length out");
+    throw_bad_input(
+        "seq_length does nothing here", "seq_length = " + std::to_string(*config.seq_length),
+        "truncation = true to cut samples, padding = \"max_length\" to pad them, or both",
+        "the dataset's section of the recipe", "add one of the two, or leave seq_length out");
   }
 }
 
@@ -43,8 +45,9 @@ std::int64_t padding_id(const Tokenizer& tokenizer) {
 
 std::shared_ptr<const Tokenizer> require_tokenizer(const DatasetContext& context) {
   if (context.tokenizer != nullptr) return context.tokenizer;
-  throw_bad_input("the model has no tokenizer, and this dataset is made of text", {}, "a tokenizer.json",
-                  context.model_folder, "copy the tokenizer of the model into its folder");
+  throw_bad_input("the model has no tokenizer, and this dataset is made of text", {},
+                  "a tokenizer.json", context.model_folder,
+                  "copy the tokenizer of the model into its folder");
 }
 
 }  // namespace espalier

@@ -1,4 +1,6 @@
 // The dataset plugins, loaded as the program loads them, against samples of the reference.
+#include "support/datasets.h"
+
 #include <ATen/ops/ones_like.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +15,6 @@
 #include "espalier/data/sample_length.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/sdk/batch.h"
-#include "support/datasets.h"
 
 namespace espalier {
 namespace {
@@ -47,10 +48,13 @@ std::string learnt(const Sample& sample, const Tokenizer& tokenizer) {
 class ReferenceData : public ::testing::TestWithParam<const char*> {
  protected:
   DatasetContext context_ = text_context(GetParam());
-  Value expected_ = read_json_file(fixture_path("data/samples_" + std::string(GetParam()) + ".json"));
+  Value expected_ =
+      read_json_file(fixture_path("data/samples_" + std::string(GetParam()) + ".json"));
 
   /// The plugin's name for a mode of the fixtures.
-  static std::string tokenization(const std::string& mode) { return mode == "shifted" ? "joined" : "separate"; }
+  static std::string tokenization(const std::string& mode) {
+    return mode == "shifted" ? "joined" : "separate";
+  }
 
   void expect_samples(const std::string& type, Table config) {
     for (const std::string mode : {"shifted", "separate"}) {
@@ -67,7 +71,8 @@ class ReferenceData : public ::testing::TestWithParam<const char*> {
   }
 
   /// Mode "shifted.longest" and so on, with the keys that lead to it.
-  void expect_batch(const std::string& mode, const std::string& kind, Table config, std::int64_t multiple = 1) {
+  void expect_batch(const std::string& mode, const std::string& kind, Table config,
+                    std::int64_t multiple = 1) {
     config.set("path", fixture_path("data/squad_flat.jsonl"));
     config.set("tokenization", tokenization(mode));
     const auto dataset = open_dataset("squad", config, context_);
@@ -79,7 +84,8 @@ class ReferenceData : public ::testing::TestWithParam<const char*> {
     EXPECT_EQ(batch.labels_shifted, mode == "shifted");
     for (const char* key : {"input_ids", "labels", "attention_mask"}) {
       const std::string name = mode + "." + kind + "." + key;
-      const at::Tensor tensor = batch.get(key).defined() ? batch.get(key) : at::ones_like(batch.get("input_ids"));
+      const at::Tensor tensor =
+          batch.get(key).defined() ? batch.get(key) : at::ones_like(batch.get("input_ids"));
       EXPECT_TRUE(tensor.equal(collated_.at(name))) << name;
     }
     const at::Tensor mask = collated_.at(mode + "." + kind + ".attention_mask");
@@ -100,10 +106,13 @@ TEST_P(ReferenceData, PublishedAndFlatSquadFilesGiveTheSamplesOfTheReference) {
 TEST_P(ReferenceData, MappedColumnsGiveTheSamplesOfSquadFromJsonAndCsv) {
   // The same prompts, written into columns; quotes, delimiters and line breaks are in some of them.
   const testing::TemporaryFolder folder;
-  std::string csv = "\xEF\xBB\xBF" "question,\"the answer\",context\r\n";
+  std::string csv =
+      "\xEF\xBB\xBF"
+      "question,\"the answer\",context\r\n";
   std::string jsonl;
   const auto quoted = [](std::string text) {
-    for (std::size_t i = 0; (i = text.find('"', i)) != std::string::npos; i += 2) text.insert(i, 1, '"');
+    for (std::size_t i = 0; (i = text.find('"', i)) != std::string::npos; i += 2)
+      text.insert(i, 1, '"');
     return "\"" + text + "\"";
   };
   std::string_view lines;
@@ -116,12 +125,16 @@ TEST_P(ReferenceData, MappedColumnsGiveTheSamplesOfSquadFromJsonAndCsv) {
     const std::string question = "Question: " + record.find("question")->as_string() + " Answer:";
     const std::string answer = record.find_path("answers.text")->as_array().front().as_string();
     csv += quoted(question) + "," + quoted(answer) + "," + quoted(context) + "\r\n";
-    jsonl += dump_json(table_of({{"context", context}, {"question", question}, {"the answer", answer}})) + "\n";
+    jsonl += dump_json(
+                 table_of({{"context", context}, {"question", question}, {"the answer", answer}})) +
+             "\n";
   }
   for (const std::string& path : {folder.write("a.csv", csv), folder.write("a.jsonl", jsonl)}) {
     expect_samples("column_mapped",
                    table_of({{"path", path},
-                             {"column_mapping", table_of({{"context", "context"}, {"question", "question"}, {"answer", "the answer"}})}}));
+                             {"column_mapping", table_of({{"context", "context"},
+                                                          {"question", "question"},
+                                                          {"answer", "the answer"}})}}));
   }
 }
 
@@ -132,7 +145,8 @@ TEST_P(ReferenceData, BatchesArePaddedAndCutAsTheReferenceDoes) {
     expect_batch(mode, "longest", {});
     expect_batch(mode, "multiple", {}, limits.find("multiple")->as_int());
     expect_batch(mode, "max_length", table_of({{"seq_length", length}, {"padding", "max_length"}}));
-    expect_batch(mode, "truncated", table_of({{"seq_length", *limits.find("truncate")}, {"truncation", true}}));
+    expect_batch(mode, "truncated",
+                 table_of({{"seq_length", *limits.find("truncate")}, {"truncation", true}}));
   }
 }
 
@@ -140,11 +154,14 @@ TEST_P(ReferenceData, ChatsAreMaskedByPrefixesOrByGenerationBlocks) {
   const Value expected = read_json_file(fixture_path("data/chat_expected.json"));
   const testing::TemporaryFolder folder;
   std::string lines;
-  for (const Value& record : expected.find("records")->as_array()) lines += dump_json(record) + "\n";
+  for (const Value& record : expected.find("records")->as_array())
+    lines += dump_json(record) + "\n";
   const Table config = table_of({{"path", folder.write("chat.jsonl", lines)}});
   for (const std::string prefix : {"", "generation_"}) {
     const DatasetContext context =
-        prefix.empty() ? context_ : text_context(GetParam(), expected.find("generation_template")->as_string());
+        prefix.empty()
+            ? context_
+            : text_context(GetParam(), expected.find("generation_template")->as_string());
     const auto dataset = open_dataset("chat", config, context);
     const Array& samples = expected.find_path("expected." + std::string(GetParam()))->as_array();
     ASSERT_EQ(dataset->size(), static_cast<std::int64_t>(samples.size()));
@@ -164,13 +181,16 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, ReferenceData, ::testing::Values("llama3", 
 
 class ChatDataset : public ::testing::Test {
  protected:
-  std::shared_ptr<const Dataset> open(const std::string& lines, Table config = {}, const std::string& chat_template = {}) {
+  std::shared_ptr<const Dataset> open(const std::string& lines, Table config = {},
+                                      const std::string& chat_template = {}) {
     config.set("path", folder_.write("chat.jsonl", lines));
     context_ = text_context("qwen2", chat_template);
     return open_dataset("chat", config, context_);
   }
-  std::string learnt_of(const std::string& line, const Table& config = {}, const std::string& chat_template = {}) {
-    return learnt(open(line, config, chat_template)->get(0), *context_.tokenizer);
+  std::string learnt_of(const std::string& line, const Table& config = {},
+                        const std::string& chat_template = {}) {
+    const auto dataset = open(line, config, chat_template);
+    return learnt(dataset->get(0), *context_.tokenizer);
   }
 
   testing::TemporaryFolder folder_;
@@ -191,9 +211,12 @@ TEST_F(ChatDataset, MaskChoosesWhatIsLearnt) {
 
 TEST_F(ChatDataset, ToolsReasoningAndOtherKeysReachTheTemplate) {
   const char* const shows =
-      "{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{% if m.role == 'assistant' %}"
-      "{% generation %}{{ m.reasoning_content }}|{{ m.content }}|{% for c in m.tool_calls %}{{ c.id }} {{ c.type }} "
-      "{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}{% endgeneration %}{% else %}"
+      "{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{% if m.role "
+      "== 'assistant' %}"
+      "{% generation %}{{ m.reasoning_content }}|{{ m.content }}|{% for c in m.tool_calls %}{{ "
+      "c.id }} {{ c.type }} "
+      "{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}{% endgeneration %}{% "
+      "else %}"
       "{{ m.role }}:{{ m.content }}:{{ m.tool_call_id }};{% endif %}{% endfor %}";
   const char* const record =
       R"({"tools": "[{\"type\": \"function\", \"function\": {\"name\": \"look\"}}]", "messages": [
@@ -212,14 +235,16 @@ TEST_F(ChatDataset, ToolsReasoningAndOtherKeysReachTheTemplate) {
 TEST_F(ChatDataset, ShareGptSpeakersAndSystemTextBecomeMessages) {
   const char* const shows = "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}";
   const auto dataset = open(R"({"system": "s", "conversations": [{"from": "human", "value": "h"},
-    {"from": "gpt", "value": "g"}, {"from": "observation", "value": "o"}]})", table_of({{"mask", "all"}}), shows);
+    {"from": "gpt", "value": "g"}, {"from": "observation", "value": "o"}]})",
+                            table_of({{"mask", "all"}}), shows);
   EXPECT_EQ(learnt(dataset->get(0), *context_.tokenizer), "system=s;user=h;assistant=g;tool=o;");
 }
 
 TEST_F(ChatDataset, ATemplateThatRewritesEarlierTurnsIsRefusedUnlessOnlyTheLastIsLearnt) {
   // Drops the reasoning of all assistant messages but the last, as reasoning models do.
   const std::string forgets =
-      "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' and loop.last %}({{ m.thinking }}){% endif %}"
+      "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' and loop.last %}({{ "
+      "m.thinking }}){% endif %}"
       "{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
   const std::string record =
       R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "thinking": "x"},
@@ -229,7 +254,8 @@ TEST_F(ChatDataset, ATemplateThatRewritesEarlierTurnsIsRefusedUnlessOnlyTheLastI
     FAIL() << "no error";
   } catch (const Error& error) {
     const Problem& problem = error.problems().front();
-    EXPECT_NE(problem.what.find("which text is the assistant's"), std::string::npos) << error.what();
+    EXPECT_NE(problem.what.find("which text is the assistant's"), std::string::npos)
+        << error.what();
     EXPECT_NE(problem.where.find("chat.jsonl:1"), std::string::npos) << error.what();
     EXPECT_NE(problem.hint.find("last_assistant"), std::string::npos) << error.what();
   }
@@ -250,7 +276,8 @@ TEST_F(ChatDataset, GetIsEqualFromManyThreads) {
         for (std::int64_t i = 0; i < dataset->size(); ++i) {
           const Sample sample = dataset->get(i);
           const Sample& expected = alone[static_cast<std::size_t>(i)];
-          if (sample.input_ids != expected.input_ids || sample.labels != expected.labels) ++different;
+          if (sample.input_ids != expected.input_ids || sample.labels != expected.labels)
+            ++different;
         }
       }
     });
@@ -264,7 +291,8 @@ TEST(DatasetFiles, SeveralFilesFollowEachOtherUpToTheLimit) {
   const DatasetContext context = text_context("qwen2");
   const auto one = open_dataset("squad", table_of({{"path", path}}), context);
   const Array two = {fixture_path("data/squad_v1.json"), path};
-  const auto both = open_dataset("squad", table_of({{"path", two}, {"limit_dataset_samples", 70}}), context);
+  const auto both =
+      open_dataset("squad", table_of({{"path", two}, {"limit_dataset_samples", 70}}), context);
   ASSERT_EQ(one->size(), 60);
   ASSERT_EQ(both->size(), 70);
   EXPECT_EQ(both->get(65).input_ids, one->get(5).input_ids);
@@ -273,7 +301,9 @@ TEST(DatasetFiles, SeveralFilesFollowEachOtherUpToTheLimit) {
 TEST(DatasetFiles, PromptsAreRenderedByTheChatTemplateOnRequest) {
   const DatasetContext context = text_context("qwen2");
   const auto dataset = open_dataset(
-      "squad", table_of({{"path", fixture_path("data/squad_flat.jsonl")}, {"use_chat_template", true}}), context);
+      "squad",
+      table_of({{"path", fixture_path("data/squad_flat.jsonl")}, {"use_chat_template", true}}),
+      context);
   EXPECT_EQ(learnt(dataset->get(0), *context.tokenizer), "27 days<|im_end|>\n");
 }
 
@@ -282,13 +312,15 @@ TEST(DatasetFiles, TwentyThousandRecordsOpenFast) {
   std::string lines;
   const std::string text(300, 'x');
   for (int i = 0; i < 20000; ++i) {
-    lines += R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(i) + R"(?"}, {"role": "assistant", "content": ")" + text + "\"}]}\n";
+    lines += R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(i) +
+             R"(?"}, {"role": "assistant", "content": ")" + text + "\"}]}\n";
   }
   const std::string path = folder.write("many.jsonl", lines);
   const DatasetContext context = text_context("qwen2");
   const auto begin = std::chrono::steady_clock::now();
   const auto dataset = open_dataset("chat", table_of({{"path", path}}), context);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   EXPECT_EQ(dataset->size(), 20000);
   RecordProperty("open_milliseconds", static_cast<int>(seconds * 1000));
   std::printf("20,000 records: %.0f ms\n", seconds * 1000);
@@ -305,12 +337,16 @@ TEST(Collate, ShiftsOtherSamplesWhereOneIsShifted) {
   shifted.input_ids = {6, 7};
   shifted.labels = {kIgnoredLabel, 8};
   shifted.labels_shifted = true;
-  const Batch batch = collate(std::vector<Row>{{plain, shifted}, {shifted}}, {.pad_seq_len_divisible = 8});
+  const Batch batch =
+      collate(std::vector<Row>{{plain, shifted}, {shifted}}, {.pad_seq_len_divisible = 8});
   EXPECT_TRUE(batch.labels_shifted);
   const std::int64_t no = kIgnoredLabel;
-  const std::vector<std::int64_t> expected = {2, 3, no, 5, no, no, 8, no, no, 8, no, no, no, no, no, no};
+  const std::vector<std::int64_t> expected = {2,  3, no, 5,  no, no, 8,  no,
+                                              no, 8, no, no, no, no, no, no};
   const at::Tensor labels = batch.get("labels");
-  EXPECT_EQ(std::vector<std::int64_t>(labels.const_data_ptr<std::int64_t>(), labels.const_data_ptr<std::int64_t>() + 16), expected);
+  EXPECT_EQ(std::vector<std::int64_t>(labels.const_data_ptr<std::int64_t>(),
+                                      labels.const_data_ptr<std::int64_t>() + 16),
+            expected);
   EXPECT_EQ(batch.num_label_tokens, 5);
   EXPECT_EQ(batch.num_tokens, 9);
 }

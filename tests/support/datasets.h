@@ -17,8 +17,10 @@ namespace espalier::testing {
 
 /// The plugins of this build, loaded as the program loads them; once, for the whole process.
 inline std::shared_ptr<Dataset> make_dataset(const std::string& type, const Table& config) {
-  static const plugin::Catalog catalog = plugin::Catalog::scan(
-      {.folders = {environment("ESPALIER_TEST_BUILD") + "/../lib/plugins"}, .environment = false, .installation = false});
+  static const plugin::Catalog catalog =
+      plugin::Catalog::scan({.folders = {environment("ESPALIER_TEST_BUILD") + "/../lib/plugins"},
+                             .environment = false,
+                             .installation = false});
   static plugin::PluginHost host;
   const plugin::ComponentRef component = catalog.component(Dataset::kInterface.name, type);
   host.load({component.plugin});
@@ -26,7 +28,8 @@ inline std::shared_ptr<Dataset> make_dataset(const std::string& type, const Tabl
 }
 
 /// A context with a fixture's tokenizer, and its chat template or another.
-inline DatasetContext text_context(const std::string& tokenizer, const std::string& chat_template = {}) {
+inline DatasetContext text_context(const std::string& tokenizer,
+                                   const std::string& chat_template = {}) {
   DatasetContext context;
   context.model_folder = fixture_path("tokenizers/" + tokenizer);
   context.tokenizer = text::load_tokenizer(context.model_folder);

@@ -1,6 +1,5 @@
 // Conversations in OpenAI's or ShareGPT's layout, rendered by the model's chat template.
 #include "espalier/data/conversation.h"
-
 #include "espalier/data/conversation_tokenizer.h"
 #include "espalier/data/json_records.h"
 #include "espalier/data/record_dataset.h"
@@ -15,7 +14,8 @@ struct ChatConfig : RecordDatasetConfig {
   static ConfigSchema<ChatConfig> schema() {
     return std::move(record_dataset_schema<ChatConfig>()
                          .field("mask", &ChatConfig::mask,
-                                "what is learnt: all that the assistant says, the last thing that it says, or all text")
+                                "what is learnt: all that the assistant says, the last thing that "
+                                "it says, or all text")
                          .one_of({"assistant", "last_assistant", "all"}));
   }
 };
@@ -39,14 +39,17 @@ class Chat final : public RecordDataset {
     return json_records(JsonFile(path));
   }
   void check(const Value& record) const override { tokenizer_->check(read_conversation(record)); }
-  Sample encode(const Value& record) const override { return tokenizer_->encode(read_conversation(record)); }
+  Sample encode(const Value& record) const override {
+    return tokenizer_->encode(read_conversation(record));
+  }
 
   LossMask mask_;
   std::unique_ptr<const ConversationTokenizer> tokenizer_;
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Chat>("chat", "conversations in JSON Lines, rendered by the chat template");
+  registrar.add<Dataset, Chat>("chat",
+                               "conversations in JSON Lines, rendered by the chat template");
 }
 
 }  // namespace

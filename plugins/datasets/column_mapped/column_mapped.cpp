@@ -15,8 +15,10 @@ struct ColumnMapping {
 
   static ConfigSchema<ColumnMapping> schema() {
     return ConfigSchema<ColumnMapping>()
-        .field("context", &ColumnMapping::context, "column that begins the prompt; the system message in a chat")
-        .field("question", &ColumnMapping::question, "column that ends the prompt; the user's message in a chat")
+        .field("context", &ColumnMapping::context,
+               "column that begins the prompt; the system message in a chat")
+        .field("question", &ColumnMapping::question,
+               "column that ends the prompt; the user's message in a chat")
         .field("answer", &ColumnMapping::answer, "column of the answer")
         .required();
   }
@@ -31,10 +33,12 @@ class ColumnMapped final : public RecordDataset {
     static ConfigSchema<Config> schema() {
       return std::move(prompt_answer_schema<Config>()
                            .field("column_mapping", &Config::column_mapping,
-                                  "the columns that context, question and answer are in; context or question may be left out")
+                                  "the columns that context, question and answer are in; context "
+                                  "or question may be left out")
                            .required()
                            .field("delimiter", &Config::delimiter,
-                                  "what parts the fields of a CSV file; left out: a tab in .tsv files, a comma in others"));
+                                  "what parts the fields of a CSV file; left out: a tab in .tsv "
+                                  "files, a comma in others"));
     }
   };
 
@@ -44,12 +48,13 @@ class ColumnMapped final : public RecordDataset {
   void prepare(const DatasetContext& context) override {
     const ColumnMapping& mapping = config_.column_mapping;
     if (!mapping.context && !mapping.question) {
-      throw_bad_input("column_mapping names no column for the prompt", "answer alone", "context, question or both",
-                      "column_mapping", "add question = \"...\" to it");
+      throw_bad_input("column_mapping names no column for the prompt", "answer alone",
+                      "context, question or both", "column_mapping",
+                      "add question = \"...\" to it");
     }
     if (config_.delimiter && config_.delimiter->size() != 1) {
-      throw_bad_input("the delimiter is not one character", "'" + *config_.delimiter + "'", "one ASCII character",
-                      "delimiter");
+      throw_bad_input("the delimiter is not one character", "'" + *config_.delimiter + "'",
+                      "one ASCII character", "delimiter");
     }
     tokenizer_ = std::make_unique<PromptTokenizer>(context, config_);
   }
@@ -57,7 +62,9 @@ class ColumnMapped final : public RecordDataset {
   std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
     const bool tabs = path.ends_with(".tsv");
     if (!tabs && !path.ends_with(".csv")) return json_records(JsonFile(path));
-    return open_csv_records(path, config_.delimiter ? config_.delimiter->front() : tabs ? '\t' : ',');
+    return open_csv_records(path, config_.delimiter ? config_.delimiter->front()
+                                  : tabs            ? '\t'
+                                                    : ',');
   }
 
   void check(const Value& record) const override { read(record); }
@@ -95,13 +102,15 @@ class ColumnMapped final : public RecordDataset {
     columns.question = prompt_column(record, mapping.question);
     columns.answer = &require_text(record, mapping.answer);
     if (columns.context == nullptr && columns.question == nullptr) {
-      throw_bad_input("a record has no prompt", "null in each column of the prompt", "text in one of them", {});
+      throw_bad_input("a record has no prompt", "null in each column of the prompt",
+                      "text in one of them", {});
     }
     require_answer(*columns.answer, config_);
     return columns;
   }
 
-  static const std::string* prompt_column(const Value& record, const std::optional<std::string>& column) {
+  static const std::string* prompt_column(const Value& record,
+                                          const std::optional<std::string>& column) {
     if (!column || require_member(record, *column).is_null()) return nullptr;
     return &require_text(record, *column);
   }
@@ -111,7 +120,8 @@ class ColumnMapped final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, ColumnMapped>("column_mapped", "prompts and answers from named columns of JSON or CSV files");
+  registrar.add<Dataset, ColumnMapped>(
+      "column_mapped", "prompts and answers from named columns of JSON or CSV files");
 }
 
 }  // namespace
