@@ -19,6 +19,12 @@ class GgufBuilder {
     return *this;
   }
 
+  /// Before the first tensor. Readers have to be told: general.alignment.
+  GgufBuilder& alignment(std::uint32_t alignment) {
+    alignment_ = alignment;
+    return number("general.alignment", GgufType::kU32, alignment);
+  }
+
   template <class T>
   GgufBuilder& number(std::string_view key, GgufType type, T value) {
     begin_entry(key, type);
@@ -49,7 +55,7 @@ class GgufBuilder {
   GgufBuilder& tensor(std::string_view name, GgmlType type, const std::vector<std::int64_t>& shape,
                       std::string_view data,
                       std::optional<std::uint64_t> stated_offset = std::nullopt) {
-    data_.resize((data_.size() + kAlignment - 1) / kAlignment * kAlignment);
+    data_.resize((data_.size() + alignment_ - 1) / alignment_ * alignment_);
     append_text(tensors_, name);
     append(tensors_, static_cast<std::uint32_t>(shape.size()));
     for (auto size = shape.rbegin(); size != shape.rend(); ++size)
@@ -68,7 +74,7 @@ class GgufBuilder {
     append(file, metadata_count_);
     file += metadata_;
     file += tensors_;
-    file.resize((file.size() + kAlignment - 1) / kAlignment * kAlignment);
+    file.resize((file.size() + alignment_ - 1) / alignment_ * alignment_);
     return file + data_;
   }
 
@@ -97,8 +103,7 @@ class GgufBuilder {
     append(metadata_, count);
   }
 
-  /// A multiple of every alignment that tests ask for.
-  static constexpr std::size_t kAlignment = 64;
+  std::size_t alignment_ = 32;
   std::uint32_t version_ = 3;
   std::uint64_t tensor_count_ = 0;
   std::uint64_t metadata_count_ = 0;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -30,5 +31,12 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Writes a new file without syncing it, for tests that write thousands. An old one is removed
+/// first: some file systems write out at once what replaces old content.
+inline void write_fresh(const std::string& path, std::string_view content) {
+  std::filesystem::remove(path);
+  std::ofstream(path, std::ios::binary).write(content.data(), std::ssize(content));
+}
 
 }  // namespace espalier::testing

@@ -2,6 +2,7 @@
 
 namespace espalier::app {
 
+int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
@@ -11,6 +12,7 @@ int run_train(const std::vector<std::string>& arguments);
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
       {"train", "train a model as a recipe says", run_train},
+      {"generate", "continue a text or answer a chat", run_generate},
       {"score", "loss, logits and gradients of one batch", run_score},
       {"parity", "compare a model with a reference dump", run_parity},
       {"import", "turn a GGUF file into a model folder", run_import},

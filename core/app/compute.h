@@ -8,9 +8,6 @@
 
 namespace espalier::app {
 
-/// The model plugin for a folder, by the architectures of its config.json; nothing is loaded.
-ChosenComponent choose_model_provider(const plugin::Catalog& catalog, const std::string& folder);
-
 /// Resolves `model` (a folder or a hub id) and puts folder and provider into the request.
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
 

@@ -1,98 +1,16 @@
 #include "formats/gguf_decoder.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <cmath>
-#include <numbers>
 #include <optional>
 #include <set>
 
 #include "espalier/base/gguf_dequantize.h"
 #include "espalier/base/json.h"
+#include "formats/gguf_metadata.h"
+#include "formats/gguf_rope_scaling.h"
 
 namespace espalier::formats {
 namespace {
-
-/// Numbers are stored as float: 1e-5 comes back as the decimal that was meant.
-double shortest_decimal(double value) {
-  const auto narrow = static_cast<float>(value);
-  if (static_cast<double>(narrow) != value || !std::isfinite(value)) return value;
-  std::array<char, 32> text{};
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), narrow).ptr;
-  std::from_chars(text.data(), end, value);
-  return value;
-}
-
-[[noreturn]] void throw_unsupported(std::string what, std::string found, std::string expected,
-                                    const std::string& where) {
-  throw Error(Problem{.code = ErrorCode::kUnsupported,
-                      .what = std::move(what),
-                      .found = std::move(found),
-                      .expected = std::move(expected),
-                      .where = where,
-                      .hint = "fetch the model in Hugging Face format instead"});
-}
-
-/// Metadata under the name of the architecture; remembers what was asked for.
-class Metadata {
- public:
-  Metadata(const GgufFile& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
-
-  const GgufValue* find(const std::string& key) {
-    used_.insert(prefix_ + key);
-    return file_.find(prefix_ + key);
-  }
-  const GgufValue& at(const std::string& key) {
-    used_.insert(prefix_ + key);
-    return file_.at(prefix_ + key);
-  }
-  /// A size: at least 1.
-  std::int64_t size(const std::string& key) { return checked(at(key), key); }
-  std::optional<std::int64_t> optional_size(const std::string& key) {
-    const GgufValue* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    return checked(*value, key);
-  }
-  double number(const std::string& key, double missing) {
-    const GgufValue* value = find(key);
-    return value == nullptr ? missing : shortest_decimal(value->as_float());
-  }
-  /// Keys of the architecture that nobody asked for.
-  std::vector<std::string> unused() const {
-    std::vector<std::string> keys;
-    for (const auto& [key, value] : file_.metadata()) {
-      if (key.starts_with(prefix_) && !used_.contains(key)) keys.push_back(key);
-    }
-    return keys;
-  }
-
- private:
-  /// Per-layer lists are taken when all layers are equal.
-  std::int64_t checked(const GgufValue& value, const std::string& key) const {
-    const std::string where = file_.path() + ", key '" + prefix_ + key + "'";
-    std::int64_t number = 0;
-    if (value.is_array()) {
-      const std::vector<std::int64_t> layers = value.as_ints();
-      if (layers.empty() || std::any_of(layers.begin(), layers.end(),
-                                        [&](std::int64_t n) { return n != layers.front(); })) {
-        throw_unsupported("the layers of the model differ",
-                          std::to_string(layers.size()) + " sizes", "one size for all layers",
-                          where);
-      }
-      number = layers.front();
-    } else {
-      number = value.as_int();
-    }
-    if (number < 1 || number > (std::int64_t{1} << 31))
-      throw_bad_input("a size is out of range", std::to_string(number), "1 to 2^31", where);
-    return number;
-  }
-
-  const GgufFile& file_;
-  std::string prefix_;
-  std::set<std::string> used_;
-};
 
 struct Dimensions {
   std::int64_t layers = 0;
@@ -104,7 +22,7 @@ struct Dimensions {
   std::int64_t vocabulary = 0;
 };
 
-Dimensions read_dimensions(const GgufFile& file, Metadata& metadata) {
+Dimensions read_dimensions(const GgufFile& file, ArchitectureMetadata& metadata) {
   Dimensions d;
   d.layers = metadata.size("block_count");
   d.hidden = metadata.size("embedding_length");
@@ -121,7 +39,7 @@ Dimensions read_dimensions(const GgufFile& file, Metadata& metadata) {
   }
   if (value_dim != d.head_dim || rotary != d.head_dim || d.head_dim % 2 != 0 ||
       d.heads % d.kv_heads != 0) {
-    throw_unsupported(
+    throw_unsupported_gguf(
         "the attention heads are of an unusual form",
         "key length " + std::to_string(d.head_dim) + ", value length " + std::to_string(value_dim) +
             ", rotary dimensions " + std::to_string(rotary) + ", heads " + std::to_string(d.heads) +
@@ -129,9 +47,9 @@ Dimensions read_dimensions(const GgufFile& file, Metadata& metadata) {
         "equal and even lengths, heads a multiple of key and value heads", file.path());
   }
   if (metadata.find("expert_count") != nullptr && metadata.at("expert_count").as_int() != 0) {
-    throw_unsupported("the model is a mixture of experts",
-                      std::to_string(metadata.at("expert_count").as_int()) + " experts",
-                      "a dense model", file.path());
+    throw_unsupported_gguf("the model is a mixture of experts",
+                           std::to_string(metadata.at("expert_count").as_int()) + " experts",
+                           "a dense model", file.path());
   }
   metadata.find("expert_used_count");
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
@@ -139,66 +57,6 @@ Dimensions read_dimensions(const GgufFile& file, Metadata& metadata) {
   d.vocabulary = embedding != nullptr && embedding->shape.size() == 2 ? embedding->shape[0]
                                                                       : stated.value_or(0);
   return d;
-}
-
-/// Divisor of each rotary frequency under Llama 3's rule (transformers' rope_type "llama3").
-double llama3_divisor(double frequency, double factor, double low, double high, double original) {
-  const double wavelength = 2 * std::numbers::pi / frequency;
-  if (wavelength < original / high) return 1;
-  if (wavelength > original / low) return factor;
-  const double smooth = (original / wavelength - low) / (high - low);
-  return 1 / ((1 - smooth) / factor + smooth);
-}
-
-/// The file holds divisors for the rotary frequencies; the config needs the rule behind them. Llama
-/// 3 has one, whose factor is the largest divisor.
-Value llama3_scaling(const GgufFile& file, const GgufTensor& tensor, double theta,
-                     std::int64_t head_dim) {
-  constexpr double kLow = 1;
-  constexpr double kHigh = 4;
-  constexpr double kOriginal = 8192;
-  std::vector<float> divisors(static_cast<std::size_t>(tensor.element_count()));
-  dequantize(tensor.type, file.data(tensor), divisors);
-  const double factor = *std::max_element(divisors.begin(), divisors.end());
-  bool equal = std::ssize(divisors) == head_dim / 2;
-  for (std::size_t i = 0; equal && i < divisors.size(); ++i) {
-    const double frequency =
-        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-    const double expected = llama3_divisor(frequency, factor, kLow, kHigh, kOriginal);
-    equal = std::abs(divisors[i] - expected) <= 1e-4 * expected;
-  }
-  if (!equal) {
-    throw_unsupported("the rotary frequencies are scaled by an unknown rule", "rope_freqs.weight",
-                      "Llama 3's rule with its published constants", file.path());
-  }
-  Table scaling;
-  scaling.set("rope_type", "llama3");
-  scaling.set("factor", shortest_decimal(factor));
-  scaling.set("low_freq_factor", kLow);
-  scaling.set("high_freq_factor", kHigh);
-  scaling.set("original_max_position_embeddings", static_cast<std::int64_t>(kOriginal));
-  return scaling;
-}
-
-Value rope_scaling(const GgufFile& file, Metadata& metadata, double theta, std::int64_t head_dim) {
-  if (const GgufTensor* divisors = file.find_tensor("rope_freqs.weight"))
-    return llama3_scaling(file, *divisors, theta, head_dim);
-  const double old_factor = metadata.number("rope.scale_linear", 1);
-  const GgufValue* type = metadata.find("rope.scaling.type");
-  const std::string name(type != nullptr ? type->as_string() : old_factor != 1 ? "linear" : "none");
-  const double factor = metadata.number("rope.scaling.factor", old_factor);
-  const auto original = metadata.optional_size("rope.scaling.original_context_length");
-  metadata.find("rope.scaling.finetuned");
-  if (name == "none" || (name == "linear" && factor == 1)) return {};
-  if (name != "linear" && !(name == "yarn" && original)) {
-    throw_unsupported("the rotary scaling can't be translated", name,
-                      "none, linear, or yarn with the original context length", file.path());
-  }
-  Table scaling;
-  scaling.set("rope_type", name);
-  scaling.set("factor", factor);
-  if (name == "yarn") scaling.set("original_max_position_embeddings", *original);
-  return scaling;
 }
 
 /// Collects mappings and everything that is wrong with them.
@@ -329,7 +187,7 @@ class TokenIds {
   std::int64_t vocabulary_;
 };
 
-Table decoder_config(const GgufFile& file, Metadata& metadata, const Dimensions& d) {
+Table decoder_config(const GgufFile& file, ArchitectureMetadata& metadata, const Dimensions& d) {
   const double theta = metadata.number("rope.freq_base", 10000);
   const TokenIds token(file, d.vocabulary);
   Table config;
@@ -352,7 +210,7 @@ Table decoder_config(const GgufFile& file, Metadata& metadata, const Dimensions&
   config.set("pad_token_id", token("padding"));
   metadata.at("attention.layer_norm_rms_epsilon");
   config.set("rms_norm_eps", metadata.number("attention.layer_norm_rms_epsilon", 0));
-  config.set("rope_scaling", rope_scaling(file, metadata, theta, d.head_dim));
+  config.set("rope_scaling", map_rope_scaling(file, metadata, theta, d.head_dim));
   config.set("rope_theta", theta);
   config.set("tie_word_embeddings", file.find_tensor("output.weight") == nullptr);
   config.set("use_cache", true);
@@ -381,10 +239,10 @@ Table generation_config(const GgufFile& file, const Dimensions& d) {
 DecoderImport map_gguf_decoder(const GgufFile& file) {
   const std::string architecture(file.at("general.architecture").as_string());
   if (architecture != "llama") {
-    throw_unsupported("GGUF files of this architecture can't be imported", architecture,
-                      "llama (which Llama, Mistral, SmolLM and others use)", file.path());
+    throw_unsupported_gguf("GGUF files of this architecture can't be imported", architecture,
+                           "llama (which Llama, Mistral, SmolLM and others use)", file.path());
   }
-  Metadata metadata(file, architecture + ".");
+  ArchitectureMetadata metadata(file, architecture);
   const Dimensions dimensions = read_dimensions(file, metadata);
   DecoderImport result;
   result.tensors = map_tensors(file, dimensions);

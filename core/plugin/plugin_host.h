@@ -36,6 +36,10 @@ class PluginHost {
     return std::static_pointer_cast<I>(create_object(I::kInterface, component, config));
   }
 
+  /// The same without the type: the pointer is of the interface named.
+  std::shared_ptr<void> create_object(InterfaceId interface, const ComponentRef& component,
+                                      const Value& config) const;
+
   void shutdown() noexcept;
 
  private:
@@ -44,9 +48,6 @@ class PluginHost {
     const EspalierPluginDescriptor* descriptor = nullptr;
     std::vector<ComponentDescriptor> components;
   };
-
-  std::shared_ptr<void> create_object(InterfaceId interface, const ComponentRef& component,
-                                      const Value& config) const;
 
   std::vector<Loaded> registry_;
   std::vector<std::shared_ptr<const Plugin>> loaded_;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <numeric>
 
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/file.h"
@@ -38,7 +40,12 @@ struct LlamaChanges {
   std::string architecture = "llama";
   std::string skipped_tensor;
   std::string extra_tensor;
+  std::int64_t channels = 4;
   std::int64_t heads = 2;
+  bool attention_biases = false;
+  std::vector<float> rope_divisors;
+  /// Further metadata.
+  std::function<void(GgufBuilder&)> metadata;
   std::string pre = "smollm";
   std::vector<std::string> tokens = {"a", "b", "ab", "<s>", "</s>", "<user>", "[PAD6]"};
   std::vector<std::int32_t> types = {1, 1, 1, 3, 3, 4, 5};
@@ -46,7 +53,12 @@ struct LlamaChanges {
   std::uint32_t eos = 4;
 };
 
-/// One layer, 4 channels, 7 tokens.
+/// Elements of "x" as float32 bytes.
+std::string floats(const std::vector<float>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
+
+/// One layer, 7 tokens. Weights are 0; biases count 0, 1, 2, ...
 std::string small_llama(const LlamaChanges& changes = {}) {
   GgufBuilder builder;
   builder.text("general.architecture", changes.architecture);
@@ -56,12 +68,14 @@ std::string small_llama(const LlamaChanges& changes = {}) {
   };
   size("block_count", 1);
   size("context_length", 64);
-  size("embedding_length", 4);
+  const std::int64_t channels = changes.channels;
+  size("embedding_length", channels);
   size("feed_forward_length", 8);
   size("attention.head_count", changes.heads);
   builder.number<float>(changes.architecture + ".attention.layer_norm_rms_epsilon", GgufType::kF32,
                         1e-6F);
-  builder.number<float>(changes.architecture + ".rope.freq_base", GgufType::kF32, 1e4F);
+  builder.number<float>(changes.architecture + ".rope.freq_base", GgufType::kF32, 5e5F);
+  if (changes.metadata) changes.metadata(builder);
   builder.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", changes.pre);
   builder.texts("tokenizer.ggml.tokens", changes.tokens)
       .numbers("tokenizer.ggml.token_type", GgufType::kI32, changes.types)
@@ -76,15 +90,25 @@ std::string small_llama(const LlamaChanges& changes = {}) {
     for (const std::int64_t n : shape) elements *= n;
     builder.tensor(name, GgmlType::kF32, shape, zeros(elements));
   };
-  tensor("token_embd.weight", {7, 4});
-  tensor("output_norm.weight", {4});
+  tensor("token_embd.weight", {7, channels});
+  tensor("output_norm.weight", {channels});
   for (const char* name : {"attn_norm", "ffn_norm"})
-    tensor("blk.0." + std::string(name) + ".weight", {4});
-  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"})
-    tensor("blk.0." + std::string(name) + ".weight", {4, 4});
-  tensor("blk.0.ffn_gate.weight", {8, 4});
-  tensor("blk.0.ffn_up.weight", {8, 4});
-  tensor("blk.0.ffn_down.weight", {4, 8});
+    tensor("blk.0." + std::string(name) + ".weight", {channels});
+  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"}) {
+    const std::string linear = "blk.0." + std::string(name);
+    tensor(linear + ".weight", {channels, channels});
+    std::vector<float> bias(static_cast<std::size_t>(channels));
+    std::iota(bias.begin(), bias.end(), 0.0F);
+    if (changes.attention_biases)
+      builder.tensor(linear + ".bias", GgmlType::kF32, {channels}, floats(bias));
+  }
+  tensor("blk.0.ffn_gate.weight", {8, channels});
+  tensor("blk.0.ffn_up.weight", {8, channels});
+  tensor("blk.0.ffn_down.weight", {channels, 8});
+  if (!changes.rope_divisors.empty()) {
+    builder.tensor("rope_freqs.weight", GgmlType::kF32, {std::ssize(changes.rope_divisors)},
+                   floats(changes.rope_divisors));
+  }
   if (!changes.extra_tensor.empty()) tensor(changes.extra_tensor, {4});
   return builder.build();
 }
@@ -148,7 +172,9 @@ TEST_F(GgufImport, WritesTheConfig) {
   EXPECT_EQ(config.find("head_dim")->as_int(), 2);
   EXPECT_EQ(config.find("num_key_value_heads")->as_int(), 2);
   EXPECT_EQ(config.find("rms_norm_eps")->as_float(), 1e-6);
-  EXPECT_EQ(config.find("rope_theta")->as_float(), 10000.0);
+  EXPECT_EQ(config.find("rope_theta")->as_float(), 500000.0);
+  EXPECT_TRUE(config.find("rope_scaling")->is_null());
+  EXPECT_FALSE(config.find("attention_bias")->as_bool());
   EXPECT_EQ(config.find("max_position_embeddings")->as_int(), 64);
   EXPECT_EQ(config.find("vocab_size")->as_int(), 7);
   EXPECT_TRUE(config.find("tie_word_embeddings")->as_bool());
@@ -156,6 +182,53 @@ TEST_F(GgufImport, WritesTheConfig) {
   EXPECT_TRUE(config.find("pad_token_id")->is_null());
   EXPECT_EQ(config.find("torch_dtype")->as_string(), "bfloat16") << "zeros fit anything";
   EXPECT_EQ(json("generation_config.json").find("bos_token_id")->as_int(), 3);
+}
+
+TEST_F(GgufImport, ReordersBiasesAsTheRowsOfTheirWeights) {
+  import(small_llama({.channels = 8, .attention_biases = true}), {.dtype = DType::kF32});
+  EXPECT_TRUE(json("config.json").find("attention_bias")->as_bool());
+  const CheckpointReader reader(target());
+  const auto bias = [&](const std::string& name) {
+    return floats_of(reader.data("model.layers.0.self_attn." + name + ".bias"));
+  };
+  EXPECT_EQ(bias("q_proj"), (std::vector<float>{0, 2, 1, 3, 4, 6, 5, 7}));
+  EXPECT_EQ(bias("v_proj"), (std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7}));
+}
+
+TEST_F(GgufImport, TranslatesRotaryScaling) {
+  const auto scaling = [&](const LlamaChanges& changes) {
+    import(small_llama(changes), {.overwrite = true});
+    return dump_json(*json("config.json").find("rope_scaling"));
+  };
+  // transformers' divisors for rope_type "llama3", theta 500000, head_dim 32, factor 32.
+  std::vector<float> divisors(16, 1.0F);
+  divisors[8] = 3.29226255F;
+  std::fill(divisors.begin() + 9, divisors.end(), 32.0F);
+  EXPECT_EQ(scaling({.channels = 32, .heads = 1, .rope_divisors = divisors}),
+            R"({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, )"
+            R"("high_freq_factor": 4.0, "original_max_position_embeddings": 8192})");
+  EXPECT_EQ(scaling({.rope_divisors = {1.0F}}), "null");
+  const auto stated = [](const char* type) {
+    return [type](GgufBuilder& builder) {
+      builder.text("llama.rope.scaling.type", type)
+          .number<float>("llama.rope.scaling.factor", GgufType::kF32, 2.5F)
+          .number<std::uint32_t>("llama.rope.scaling.original_context_length", GgufType::kU32, 32);
+    };
+  };
+  EXPECT_EQ(scaling({.metadata = stated("linear")}), R"({"rope_type": "linear", "factor": 2.5})");
+  EXPECT_EQ(scaling({.metadata = stated("yarn")}),
+            R"({"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 32})");
+  EXPECT_THROW(scaling({.metadata = stated("longrope")}), Error);
+  divisors[8] = 5;
+  EXPECT_THROW(scaling({.channels = 32, .heads = 1, .rope_divisors = divisors}), Error);
+}
+
+TEST_F(GgufImport, SaysWhatMetadataItDidNotUnderstand) {
+  const auto report = import(small_llama({.metadata = [](GgufBuilder& builder) {
+    builder.number<float>("llama.attention.novel_scale", GgufType::kF32, 2.0F);
+  }}));
+  ASSERT_EQ(report.warnings.size(), 1U);
+  EXPECT_NE(report.warnings[0].what.find("llama.attention.novel_scale"), std::string::npos);
 }
 
 TEST_F(GgufImport, UntiesTheHeadWhenTheFileHasOne) {

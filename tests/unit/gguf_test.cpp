@@ -22,7 +22,7 @@ using testing::GgufBuilder;
 using testing::TemporaryFolder;
 
 std::string problem_of(const TemporaryFolder& folder, const std::string& content) {
-  write_file_atomically(folder / "x.gguf", content);
+  testing::write_fresh(folder / "x.gguf", content);
   try {
     const GgufFile file(folder / "x.gguf");
   } catch (const Error& error) {
@@ -81,7 +81,7 @@ TEST(Gguf, ReadsMetadataOfEveryType) {
 TEST(Gguf, ReadsVersion2AndOtherAlignments) {
   const TemporaryFolder folder;
   GgufBuilder builder;
-  builder.version(2).number<std::uint32_t>("general.alignment", GgufType::kU32, 64);
+  builder.version(2).alignment(64);
   builder.tensor("a", GgmlType::kF32, {3}, std::string(12, '\1'));
   builder.tensor("b", GgmlType::kF32, {2, 2}, std::string(16, '\2'));
   write_file_atomically(folder / "x", builder.build());

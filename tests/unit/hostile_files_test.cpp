@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <random>
 
@@ -24,6 +23,7 @@ namespace {
 
 using testing::GgufBuilder;
 using testing::TemporaryFolder;
+using testing::write_fresh;
 
 constexpr int kMutations = 10000;
 
@@ -79,16 +79,6 @@ class Mutator {
 
   std::mt19937_64 random_;
 };
-
-/// A new file each time, and not synced: some file systems write out at once what replaces old
-/// content.
-void write_fresh(const std::string& path, const std::string& content) {
-  std::remove(path.c_str());
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  ASSERT_NE(file, nullptr);
-  ASSERT_EQ(std::fwrite(content.data(), 1, content.size(), file), content.size());
-  std::fclose(file);
-}
 
 /// Runs `parse` on damaged copies of `content`. Every failure has to be an Error about the input.
 template <class Parse>
@@ -203,7 +193,7 @@ TEST(HostileFiles, LargeCountsDoNotTakeMemory) {
   for (std::size_t place = 8; place + 8 <= content.size(); ++place) {
     std::string damaged = content;
     std::memcpy(damaged.data() + place, &count, sizeof count);
-    write_file_atomically(folder / "x", damaged);
+    write_fresh(folder / "x", damaged);
     try {
       const GgufFile file(folder / "x");
     } catch (const Error& error) {

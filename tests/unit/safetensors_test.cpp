@@ -145,7 +145,7 @@ TEST_F(WrittenFile, HasTheBytesOfTheReferenceSerializer) {
 TEST_F(WrittenFile, RefusesEveryTruncation) {
   const std::string content = read_file(path_);
   for (std::size_t size = 0; size < content.size(); ++size) {
-    write_file_atomically(folder_ / "cut", content.substr(0, size));
+    testing::write_fresh(folder_ / "cut", content.substr(0, size));
     ASSERT_NE(problem_of(folder_ / "cut"), "") << size;
   }
 }

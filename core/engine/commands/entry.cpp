@@ -33,7 +33,7 @@ namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
-      {"score", run_score}, {"parity", run_parity}, {"train", run_train}};
+      {"generate", run_generate}, {"score", run_score}, {"parity", run_parity}, {"train", run_train}};
   plugin::PluginHost host;
   host.load(request.plugins);
   return kCommands.at(request.command)({request, host});

@@ -58,6 +58,7 @@ TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe
   const std::string folder = call.text("model");
   if (fs::exists(fs::path(folder) / "tokenizer.json")) {
     tokenizer_ = text::load_tokenizer(folder);
+    chat_template_ = text::load_chat_template(folder);
   }
   chat_template_ = text::load_chat_template(folder);
   // Data first: most mistakes are in it, and it is read in a moment.
