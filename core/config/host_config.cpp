@@ -33,7 +33,10 @@ ConfigSchema<DataloaderConfig> DataloaderConfig::schema() {
              "batches ready ahead, for each thread")
       .at_least(1)
       .field("drop_last", &DataloaderConfig::drop_last,
-             "leave out the last batch when it is not full");
+             "leave out the last batch when it is not full")
+      .field("pad_seq_len_divisible", &DataloaderConfig::pad_seq_len_divisible,
+             "the padded length of a batch is rounded up to a multiple of this")
+      .at_least(1);
 }
 
 ConfigSchema<PackedSequenceConfig> PackedSequenceConfig::schema() {
@@ -59,7 +62,8 @@ ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {
       .field("val_every_steps", &StepSchedulerConfig::val_every_steps,
              "validate after every so many steps")
       .at_least(1)
-      .field("val_at_start", &StepSchedulerConfig::val_at_start, "validate before the first step too")
+      .field("val_at_start", &StepSchedulerConfig::val_at_start,
+             "validate before the first step too")
       .field("ckpt_every_steps", &StepSchedulerConfig::ckpt_every_steps,
              "write a checkpoint after every so many steps")
       .at_least(1);

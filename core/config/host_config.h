@@ -31,6 +31,7 @@ struct DataloaderConfig {
   std::int64_t num_workers = 1;
   std::int64_t prefetch_factor = 2;
   bool drop_last = false;
+  std::int64_t pad_seq_len_divisible = 1;
 
   static ConfigSchema<DataloaderConfig> schema();
 };

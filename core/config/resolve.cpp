@@ -193,7 +193,7 @@ class Resolver {
       } catch (const Error& error) {
         add(error);
       }
-    } else if (field.type == FieldType::kList && field.element) {
+    } else if (field.type == FieldType::kList && field.element && value.is_array()) {
       Array& items = value.as_array();
       for (std::size_t i = 0; i < items.size(); ++i)
         resolve_nested_field(*field.element, items[i], path + "[" + std::to_string(i) + "]");

@@ -95,6 +95,8 @@ struct FieldTraits<std::vector<T>> {
             .element = std::make_shared<FieldSpec>(FieldTraits<T>::spec())};
   }
   static std::vector<T> read(const Value& value) {
+    // A single item gets here only where `or_single` let it through.
+    if (!value.is_array()) return {FieldTraits<T>::read(value)};
     std::vector<T> items;
     for (const Value& item : value.as_array()) items.push_back(FieldTraits<T>::read(item));
     return items;
@@ -186,6 +188,8 @@ class ConfigSchema {
     return item().choices = choices, *this;
   }
   ConfigSchema& length(std::size_t items) { return last().length = items, *this; }
+  /// For lists: one item without brackets stands for a list of it.
+  ConfigSchema& or_single() { return last().single = true, *this; }
   ConfigSchema& since(const std::string& version) { return last().since = version, *this; }
   ConfigSchema& deprecated(const std::string& instead) {
     return last().deprecated = instead, *this;

@@ -63,7 +63,9 @@ class FieldChecker {
       case FieldType::kInt: return value.is_int();
       case FieldType::kFloat: return value.is_number();
       case FieldType::kString: return value.is_string();
-      case FieldType::kList: return value.is_array();
+      case FieldType::kList:
+        return value.is_array() ||
+               (field.single && field.element && type_matches(*field.element, value));
       case FieldType::kTable:
       case FieldType::kMap: return value.is_table();
       case FieldType::kComponent: return value.is_table() && value.find("type") != nullptr;
@@ -101,7 +103,9 @@ class FieldChecker {
   }
 
   void check_items(const FieldSpec& field, const Value& value, const std::string& path) {
-    if (field.type == FieldType::kList) {
+    if (field.type == FieldType::kList && !value.is_array()) {
+      check(*field.element, value, path);
+    } else if (field.type == FieldType::kList) {
       const Array& items = value.as_array();
       if (field.length && items.size() != *field.length) {
         add("'" + path + "' has the wrong number of items", std::to_string(items.size()) + " items",
@@ -138,6 +142,7 @@ Value field_to_value(const FieldSpec& field) {
     table.set(field.exclusive_minimum ? "exclusive_minimum" : "minimum", *field.minimum);
   if (field.maximum)
     table.set(field.exclusive_maximum ? "exclusive_maximum" : "maximum", *field.maximum);
+  if (field.single) table.set("single", true);
   if (field.length) table.set("length", static_cast<std::int64_t>(*field.length));
   if (!field.choices.empty()) {
     Array choices;
@@ -188,6 +193,7 @@ FieldSpec field_from_value(const Value& value) {
   read_limit(value, "exclusive_minimum", true, field.minimum, field.exclusive_minimum);
   read_limit(value, "maximum", false, field.maximum, field.exclusive_maximum);
   read_limit(value, "exclusive_maximum", true, field.maximum, field.exclusive_maximum);
+  if (const Value* single = value.find("single")) field.single = single->as_bool();
   if (const Value* length = value.find("length"))
     field.length = static_cast<std::size_t>(length->as_int());
   if (const Value* choices = value.find("choices")) {
@@ -238,7 +244,10 @@ std::string expectation(const FieldSpec& field) {
     case FieldType::kList: {
       const std::string count =
           field.length ? " of " + std::to_string(*field.length) + " items" : "";
-      return "a list" + count + (field.element ? ", each " + expectation(*field.element) : "");
+      const std::string one =
+          field.single && field.element ? expectation(*field.element) + " or " : "";
+      return one + "a list" + count +
+             (field.element ? ", each " + expectation(*field.element) : "");
     }
     case FieldType::kTable: return "a table";
     case FieldType::kMap:

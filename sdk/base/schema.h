@@ -34,6 +34,7 @@ struct FieldSpec {
   bool exclusive_minimum = false;
   bool exclusive_maximum = false;
   std::optional<std::size_t> length;  ///< exact number of items of a list
+  bool single = false;                ///< a list: one item without brackets stands for a list of it
   std::vector<std::string> choices;
   std::string since;
   std::string deprecated;  ///< what to use instead; empty when the field is current

@@ -142,4 +142,10 @@ at::Tensor shift_labels(const TokenLayout& layout, const at::Tensor& labels) {
   return shifted.to(labels.device());
 }
 
+at::Tensor predicted_labels(const TokenLayout& layout, const at::Tensor& labels, bool shifted) {
+  if (!shifted) return shift_labels(layout, labels);
+  require_shape(labels, "labels", layout.batch, layout.sequence);
+  return layout.flatten(labels);
+}
+
 }  // namespace espalier

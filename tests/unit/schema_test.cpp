@@ -74,6 +74,34 @@ TEST(Schema, ReportsAllProblemsAtOnceWithSuggestions) {
   EXPECT_NE(text.find("'optimizer.path' is missing"), std::string::npos) << text;
 }
 
+struct FilesConfig {
+  std::vector<std::string> path;
+
+  static ConfigSchema<FilesConfig> schema() {
+    return ConfigSchema<FilesConfig>()
+        .field("path", &FilesConfig::path, "files")
+        .or_single()
+        .required();
+  }
+};
+
+TEST(Schema, TakesOneItemForAListWhereTheFieldSaysSo) {
+  const auto parse = [](const char* json) {
+    return FilesConfig::schema().parse(parse_json(json)).path;
+  };
+  EXPECT_EQ(parse(R"({"path": "a"})"), std::vector<std::string>{"a"});
+  EXPECT_EQ(parse(R"({"path": ["a", "b"]})"), (std::vector<std::string>{"a", "b"}));
+  try {
+    parse(R"({"path": 3})");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.problems().front().expected, "a string or a list, each a string");
+  }
+  const Value spec = schema_to_value(FilesConfig::schema().spec());
+  EXPECT_EQ(schema_to_value(schema_from_value(spec)), spec);
+  EXPECT_TRUE(schema_from_value(spec).fields.front().single);
+}
+
 TEST(Schema, SurvivesTheTripThroughAManifest) {
   const Value stored = schema_to_value(OptimizerConfig::schema().spec());
   EXPECT_EQ(schema_to_value(schema_from_value(parse_json(dump_json(stored)))), stored);

@@ -40,6 +40,30 @@ void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int6
   }
 }
 
+/// Labels aligned with the tokens that predict them; none is predicted across the start of a document or from padding.
+std::vector<std::int64_t> shifted_labels_of(const Sample& sample) {
+  if (sample.labels_shifted || sample.labels.empty()) return sample.labels;
+  std::vector<std::int64_t> shifted(sample.labels.begin() + 1, sample.labels.end());
+  shifted.push_back(kIgnoredLabel);
+  for (const std::int64_t start : sample.document_starts) {
+    if (start > 0) shifted[static_cast<std::size_t>(start - 1)] = kIgnoredLabel;
+  }
+  for (std::size_t i = 1; i < sample.attention_mask.size(); ++i) {
+    if (sample.attention_mask[i] == 0 || sample.attention_mask[i - 1] == 0) shifted[i - 1] = kIgnoredLabel;
+  }
+  for (std::size_t i = 1; i < sample.position_ids.size(); ++i) {
+    if (sample.position_ids[i] == 0 && sample.document_starts.empty()) shifted[i - 1] = kIgnoredLabel;
+  }
+  return shifted;
+}
+
+void copy_labels(const Row& row, bool shifted, std::int64_t* out) {
+  for (const Sample& sample : row) {
+    const std::vector<std::int64_t> labels = shifted ? shifted_labels_of(sample) : sample.labels;
+    out = std::copy(labels.begin(), labels.end(), out);
+  }
+}
+
 at::Tensor cu_seqlens_of(std::span<const Row> rows) {
   std::vector<std::vector<std::int64_t>> boundaries;
   std::size_t longest = 0;
@@ -69,42 +93,45 @@ void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length)
   std::erase_if(sample.document_starts, [&](std::int64_t start) { return start >= max_length; });
 }
 
-Batch collate(std::span<const Row> rows, std::int32_t pad_id) {
-  std::int64_t longest = 1;
+Batch collate(std::span<const Row> rows, const CollateOptions& options) {
+  Batch batch;
+  std::int64_t width = 1;
   bool several_documents = false;
   bool own_positions = false;
   bool masked = false;
   for (const Row& row : rows) {
-    longest = std::max(longest, length_of(row));
+    width = std::max(width, length_of(row));
     several_documents = several_documents || row.size() > 1;
     for (const Sample& sample : row) {
       several_documents = several_documents || !sample.document_starts.empty();
       own_positions = own_positions || !sample.position_ids.empty();
       masked = masked || !sample.attention_mask.empty();
+      batch.labels_shifted = batch.labels_shifted || sample.labels_shifted;
     }
   }
+  const std::int64_t multiple = std::max<std::int64_t>(1, options.pad_seq_len_divisible);
+  width = (width + multiple - 1) / multiple * multiple;
   const auto count = static_cast<std::int64_t>(rows.size());
-  at::Tensor ids = at::full({count, longest}, pad_id, at::kLong);
-  at::Tensor labels = at::full({count, longest}, kIgnoredLabel, at::kLong);
-  at::Tensor mask = at::zeros({count, longest}, at::kLong);
-  at::Tensor positions = at::zeros({count, longest}, at::kLong);
+  at::Tensor ids = at::full({count, width}, options.pad_id, at::kLong);
+  at::Tensor labels = at::full({count, width}, kIgnoredLabel, at::kLong);
+  at::Tensor mask = at::zeros({count, width}, at::kLong);
+  at::Tensor positions = at::zeros({count, width}, at::kLong);
   for (std::int64_t r = 0; r < count; ++r) {
     const Row& row = rows[static_cast<std::size_t>(r)];
-    const std::int64_t offset = r * longest;
-    copy_row(row, &Sample::input_ids, pad_id, ids.data_ptr<std::int64_t>() + offset);
-    copy_row(row, &Sample::labels, kIgnoredLabel, labels.data_ptr<std::int64_t>() + offset);
+    const std::int64_t offset = r * width;
+    copy_row(row, &Sample::input_ids, options.pad_id, ids.data_ptr<std::int64_t>() + offset);
+    copy_labels(row, batch.labels_shifted, labels.data_ptr<std::int64_t>() + offset);
     copy_row(row, &Sample::attention_mask, 1, mask.data_ptr<std::int64_t>() + offset);
     if (own_positions) copy_row(row, &Sample::position_ids, 0, positions.data_ptr<std::int64_t>() + offset);
-    masked = masked || length_of(row) < longest;
+    masked = masked || length_of(row) < width;
   }
-  Batch batch;
   batch.tensors = {{"input_ids", ids}, {"labels", labels}};
   if (masked) batch.tensors.emplace("attention_mask", mask);
   if (own_positions) batch.tensors.emplace("position_ids", positions);
   if (several_documents) batch.tensors.emplace("cu_seqlens", cu_seqlens_of(rows));
   const TokenLayout layout = make_layout({batch.tensors});
   batch.num_tokens = layout.tokens();
-  batch.num_label_tokens = shift_labels(layout, labels).ne(kIgnoredLabel).sum().item<std::int64_t>();
+  batch.num_label_tokens = predicted_labels(layout, labels, batch.labels_shifted).ne(kIgnoredLabel).sum().item<std::int64_t>();
   return batch;
 }
 

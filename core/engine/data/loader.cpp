@@ -137,7 +137,7 @@ StepBatches DataLoader::next() {
   } while (true);
   for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(options_.rows_per_batch)) {
     const std::size_t count = std::min(static_cast<std::size_t>(options_.rows_per_batch), rows.size() - begin);
-    step.batches.push_back(collate(std::span(rows).subspan(begin, count), options_.pad_id));
+    step.batches.push_back(collate(std::span(rows).subspan(begin, count), options_.collate));
   }
   state_.next_sample = number;
   step.after = state_;

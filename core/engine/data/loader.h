@@ -25,7 +25,7 @@ struct LoaderOptions {
   std::int64_t workers = 1;           ///< threads that make samples
   std::int64_t prefetch_samples = 64;  ///< samples made ahead at most
   std::int64_t max_length = 0;        ///< longer samples are cut; 0: not
-  std::int32_t pad_id = 0;
+  CollateOptions collate;
 };
 
 /// Everything that has to be kept to go on at the same sample: samples are numbered through all epochs.

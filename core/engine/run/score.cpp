@@ -35,8 +35,7 @@ std::map<std::string, at::Tensor> score(Model& model, const std::map<std::string
   at::Tensor labels;
   at::Tensor rows = output.hidden;
   if (has_labels) {
-    labels = options.shifted_labels ? output.layout.flatten(input.at("labels"))
-                                    : shift_labels(output.layout, input.at("labels"));
+    labels = predicted_labels(output.layout, input.at("labels"), options.shifted_labels);
     labels = labels.to(at::kLong);
   }
   at::Tensor logits;

@@ -60,6 +60,7 @@ TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe
     tokenizer_ = text::load_tokenizer(folder);
     chat_template_ = text::load_chat_template(folder);
   }
+  chat_template_ = text::load_chat_template(folder);
   // Data first: most mistakes are in it, and it is read in a moment.
   dataset_ = open_dataset(call, "dataset");
   if (call.request.components.contains("validation_dataset")) {
@@ -122,7 +123,8 @@ LoaderOptions TrainingRun::loader_options() const {
   options.prefetch_samples = settings_.dataloader.prefetch_factor * options.rows_per_step * options.workers;
   options.max_length = options.packed_sequence_size > 0 ? options.packed_sequence_size
                                                         : (model_.model ? model_.model->shape().max_positions : 0);
-  if (tokenizer_ != nullptr && tokenizer_->pad_id() >= 0) options.pad_id = tokenizer_->pad_id();
+  if (tokenizer_ != nullptr && tokenizer_->pad_id() >= 0) options.collate.pad_id = tokenizer_->pad_id();
+  options.collate.pad_seq_len_divisible = settings_.dataloader.pad_seq_len_divisible;
   return options;
 }
 
@@ -137,7 +139,7 @@ std::vector<Batch> TrainingRun::validation_batches() const {
   std::vector<Batch> batches;
   for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(options.rows_per_batch)) {
     const std::size_t count = std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
-    batches.push_back(collate(std::span(rows).subspan(begin, count), options.pad_id));
+    batches.push_back(collate(std::span(rows).subspan(begin, count), options.collate));
   }
   return batches;
 }

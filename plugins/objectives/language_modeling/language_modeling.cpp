@@ -12,7 +12,7 @@ class LanguageModeling final : public Objective {
 
   std::vector<ObjectiveTerm> compute(const ObjectiveContext& context, const Batch& batch) override {
     const ModelOutput output = context.model.forward({batch.tensors});
-    const at::Tensor labels = shift_labels(output.layout, batch.get("labels"));
+    const at::Tensor labels = predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted);
     const auto scope = context.model.head().scope();
     std::vector<ObjectiveTerm> terms;
     terms.push_back({"loss", context.loss.from_hidden(output.hidden, labels, context.model.head()),

@@ -56,6 +56,10 @@ ESPALIER_API TokenLayout make_layout(const ModelInput& input);
 /// the next label of the same document, -100 at the end of each. `labels` is [batch, seq].
 ESPALIER_API at::Tensor shift_labels(const TokenLayout& layout, const at::Tensor& labels);
 
+/// What each flat token has to predict, [tokens] int64: `labels` [batch, seq] as they are when they are `shifted` already,
+/// and shift_labels of them otherwise.
+ESPALIER_API at::Tensor predicted_labels(const TokenLayout& layout, const at::Tensor& labels, bool shifted);
+
 inline constexpr std::int64_t kIgnoredLabel = -100;
 
 }  // namespace espalier

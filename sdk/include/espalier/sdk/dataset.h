@@ -14,13 +14,16 @@
 
 namespace espalier {
 
-/// One example. `labels` is as long as `input_ids`, not shifted, -100 where nothing is to be learnt.
+/// One example. `labels` is as long as `input_ids`, -100 where nothing is to be learnt.
 struct Sample {
   std::vector<std::int64_t> input_ids;
   std::vector<std::int64_t> labels;
   std::vector<std::int64_t> attention_mask;    ///< empty: all ones
   std::vector<std::int64_t> position_ids;      ///< empty: from the documents
   std::vector<std::int64_t> document_starts;   ///< places where a document begins; empty: one document
+  /// False: labels[t] is the token at t. True: it is what the token at t has to predict, so that the last token of a text
+  /// is a label and never an input.
+  bool labels_shifted = false;
 };
 
 /// What a dataset may use while it reads.
@@ -51,11 +54,12 @@ class ESPALIER_API Dataset {
   virtual bool keeps_order() const { return false; }
 };
 
-/// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq].
+/// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq]; see predicted_labels in batch.h.
 struct Batch {
   std::unordered_map<std::string, at::Tensor> tensors;
   std::int64_t num_tokens = 0;        ///< without padding
   std::int64_t num_label_tokens = 0;  ///< positions that are predicted and count
+  bool labels_shifted = false;        ///< labels are aligned with the positions that predict them
   std::vector<std::int64_t> samples;  ///< global sample numbers, for messages
 
   at::Tensor get(const std::string& name) const {

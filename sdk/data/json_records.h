@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "espalier/base/api.h"
+#include "espalier/base/file.h"
+#include "espalier/data/records.h"
+
+namespace espalier {
+
+/// A mapped file of JSON: JSON Lines (one object a line, blank lines allowed), one array of
+/// objects, or one object. Lines are told from a document by their first line, which is a whole
+/// value. A byte order mark is passed over.
+class ESPALIER_API JsonFile {
+ public:
+  /// Finds where the records are; only documents are parsed. Throws Error(kIo) for a file that
+  /// can't be read and Error(kBadInput) for one without records or a broken document.
+  explicit JsonFile(const std::string& path);
+
+  struct Record {
+    std::string_view text;  ///< in the mapped file
+    std::size_t line = 1;
+  };
+
+  const std::vector<Record>& records() const { return records_; }
+  const std::string& path() const { return file_.path(); }
+  /// Number of the line that a part of the file begins in; counts line breaks up to there.
+  std::size_t line_of(std::string_view text) const;
+  /// Parses a part of the file that begins in `line`. Throws Error(kBadInput) with file, line and
+  /// column.
+  Value parse(std::string_view text, std::size_t line) const;
+
+ private:
+  void find_lines(std::string_view text);
+  void find_items(std::string_view array);
+
+  MappedFile file_;
+  std::vector<Record> records_;
+};
+
+/// The records of a JSON file, in file order.
+ESPALIER_API std::shared_ptr<const RecordSource> json_records(JsonFile file);
+
+/// The texts of the items of a JSON array. `array` is valid JSON.
+ESPALIER_API std::vector<std::string_view> json_items(std::string_view array);
+
+/// The raw keys of a JSON object, without quotes, and the texts of their values. `object` is valid
+/// JSON.
+ESPALIER_API std::vector<std::pair<std::string_view, std::string_view>> json_members(
+    std::string_view object);
+
+}  // namespace espalier
