@@ -7,6 +7,8 @@ int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
 int run_score(const std::vector<std::string>& arguments);
+int run_template(const std::vector<std::string>& arguments);
+int run_tokenize(const std::vector<std::string>& arguments);
 int run_train(const std::vector<std::string>& arguments);
 
 std::span<const Command> commands() {
@@ -15,6 +17,8 @@ std::span<const Command> commands() {
       {"generate", "continue a text or answer a chat", run_generate},
       {"score", "loss, logits and gradients of one batch", run_score},
       {"parity", "compare a model with a reference dump", run_parity},
+      {"tokenize", "text to token ids and back", run_tokenize},
+      {"template", "render a chat with a model's template", run_template},
       {"import", "turn a GGUF file into a model folder", run_import},
       {"plugins", "list, inspect and explain plugins", run_plugins},
   };

@@ -12,6 +12,7 @@
 #include "engine/run/component_library.h"
 #include "engine/run/score.h"
 #include "engine/train/train_step.h"
+#include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/nn/embedding.h"
 #include "espalier/nn/linear.h"
@@ -20,6 +21,7 @@
 namespace espalier {
 namespace {
 
+using testing::fixture_path;
 using Tensors = std::map<std::string, at::Tensor>;
 
 LoadedModel load_llama(ComponentLibrary& library) { return library.from_pretrained(fixture_path("models/llama")); }
