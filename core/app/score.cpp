@@ -2,6 +2,7 @@
 #include "app/compute.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
+#include "espalier/base/error.h"
 
 namespace espalier::app {
 
@@ -9,19 +10,24 @@ int run_score(const std::vector<std::string>& arguments) {
   EngineRequest request;
   request.command = "score";
   std::string model;
-  std::string input;
+  std::optional<std::string> input;
+  std::optional<std::string> text;
   std::string output;
   std::string dtype;
+  bool json = false;
   bool logits = false;
   bool gradients = false;
   bool shifted = false;
   plugin::CatalogOptions plugins;
-  Options options("score --model DIR --input IN.safetensors --output OUT.safetensors [--logits] [--gradients]",
-                  "Runs a model over one batch and writes loss, logits and gradients. The input holds input_ids\n"
-                  "[batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels (-100 ignored).");
+  Options options("score --model DIR (--input IN --output OUT.safetensors | --input IN.jsonl | --text TEXT)",
+                  "Runs a model over one batch and writes loss, logits and gradients. A safetensors input holds\n"
+                  "input_ids [batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels (-100\n"
+                  "ignored). For text, or JSON Lines of {\"text\": ...}, it prints log probabilities and perplexity.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
-      .value("input", input, "safetensors file with the batch", true)
-      .value("output", output, "safetensors file to write", true)
+      .value("input", input, "safetensors file with the batch, or JSON Lines with texts")
+      .value("text", text, "a text to score")
+      .value("output", output, "safetensors file to write")
+      .flag("json", json, "print a text's scores as JSON, one line a text")
       .flag("logits", logits, "write logits [batch, seq, vocab], float32, zeros at padding")
       .flag("gradients", gradients, "write grad.<name>, the gradient of the mean loss")
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
@@ -29,8 +35,17 @@ int run_score(const std::vector<std::string>& arguments) {
   add_plugin_options(options, plugins);
   options.parse(arguments);
 
+  if (input.has_value() == text.has_value()) {
+    throw_bad_input("score needs one input", {}, "--input or --text", "the command line");
+  }
+  const bool is_batch = input && input->ends_with(".safetensors");
+  if (is_batch && output.empty()) {
+    throw_bad_input("score needs a file to write", {}, "--output OUT.safetensors", "the command line");
+  }
   Table table;
-  table.set("input", input);
+  if (input) table.set(is_batch ? "input" : "texts", *input);
+  if (text) table.set("text", *text);
+  table.set("json", json);
   table.set("output", output);
   table.set("logits", logits);
   table.set("gradients", gradients);

@@ -84,19 +84,4 @@ ConfigSchema<CheckpointConfig> CheckpointConfig::schema() {
       .at_least(1);
 }
 
-ConfigSchema<LoggingConfig> LoggingConfig::schema() {
-  return ConfigSchema<LoggingConfig>()
-      .field("every_steps", &LoggingConfig::every_steps, "steps from one progress line to the next")
-      .at_least(1);
-}
-
-ConfigSchema<DistEnvConfig> DistEnvConfig::schema() {
-  return ConfigSchema<DistEnvConfig>()
-      .field("backend", &DistEnvConfig::backend, "how ranks exchange tensors; auto: by device")
-      .one_of({"auto", "gloo", "nccl"})
-      .field("timeout_minutes", &DistEnvConfig::timeout_minutes,
-             "how long a rank waits for the others")
-      .more_than(0);
-}
-
 }  // namespace espalier::config

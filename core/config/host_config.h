@@ -67,17 +67,4 @@ struct CheckpointConfig {
   static ConfigSchema<CheckpointConfig> schema();
 };
 
-struct LoggingConfig {
-  std::int64_t every_steps = 1;
-
-  static ConfigSchema<LoggingConfig> schema();
-};
-
-struct DistEnvConfig {
-  std::string backend = "auto";
-  double timeout_minutes = 1.0;
-
-  static ConfigSchema<DistEnvConfig> schema();
-};
-
 }  // namespace espalier::config

@@ -40,8 +40,6 @@ struct ResolvedRecipe {
   StepSchedulerConfig step_scheduler;
   ClipGradNormConfig clip_grad_norm;
   CheckpointConfig checkpoint;
-  LoggingConfig logging;
-  DistEnvConfig dist_env;
   std::vector<ComponentUse> components;
   std::vector<std::string> warnings;  ///< deprecated keys in use
 

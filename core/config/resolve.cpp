@@ -228,8 +228,6 @@ class Resolver {
     result_.step_scheduler = typed<StepSchedulerConfig>("step_scheduler");
     result_.clip_grad_norm = typed<ClipGradNormConfig>("clip_grad_norm");
     result_.checkpoint = typed<CheckpointConfig>("checkpoint");
-    result_.logging = typed<LoggingConfig>("logging");
-    result_.dist_env = typed<DistEnvConfig>("dist_env");
 
     if (result_.run.output_dir.empty()) {
       const std::filesystem::path path(recipe_.path);

@@ -25,11 +25,8 @@ constexpr Section kSections[] = {
     {.name = "clip_grad_norm", .schema = schema_of<ClipGradNormConfig>},
     {.name = "checkpoint", .schema = schema_of<CheckpointConfig>},
     {.name = "distributed", .interface = "ParallelStrategy", .has_default = true},
-    {.name = "dist_env", .schema = schema_of<DistEnvConfig>},
     {.name = "peft", .interface = "Adapter"},
-    {.name = "quantization", .interface = "Quantizer"},
     {.name = "kernels", .interface = "KernelPack"},
-    {.name = "logging", .schema = schema_of<LoggingConfig>},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "engine/data/collate.h"
 #include "espalier/base/error.h"
+#include "espalier/ops/op.h"
 #include "text/chat_template_loader.h"
 #include "text/tokenizer_loader.h"
 
@@ -51,8 +52,22 @@ RunSettings::RunSettings(const Value& recipe)
       packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
       step_scheduler(section<config::StepSchedulerConfig>(recipe, "step_scheduler")),
       clip_grad_norm(section<config::ClipGradNormConfig>(recipe, "clip_grad_norm")),
-      checkpoint(section<config::CheckpointConfig>(recipe, "checkpoint")),
-      logging(section<config::LoggingConfig>(recipe, "logging")) {}
+      checkpoint(section<config::CheckpointConfig>(recipe, "checkpoint")) {}
+
+namespace {
+
+/// Puts the implementations of a kernel pack into the table of ops, or says why this machine can't run them.
+void use_kernels(KernelPack& pack) {
+  if (const std::string reason = pack.unavailable(); !reason.empty()) {
+    throw Error(Problem{ErrorCode::kUnsupported, "the kernel pack can't run on this machine", reason, {}, "[kernels]",
+                        "leave the section out to use the reference kernels"});
+  }
+  for (ops::OpImplementation& implementation : pack.implementations()) {
+    ops::OpTable::instance().add(std::move(implementation));
+  }
+}
+
+}  // namespace
 
 TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
@@ -66,6 +81,7 @@ TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe
   if (call.request.components.contains("validation_dataset")) {
     validation_dataset_ = open_dataset(call, "validation_dataset");
   }
+  if (call.request.components.contains("kernels")) use_kernels(*call.create<KernelPack>("kernels"));
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;

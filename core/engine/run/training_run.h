@@ -26,7 +26,6 @@ struct RunSettings {
   config::StepSchedulerConfig step_scheduler;
   config::ClipGradNormConfig clip_grad_norm;
   config::CheckpointConfig checkpoint;
-  config::LoggingConfig logging;
 
   explicit RunSettings(const Value& recipe);
 };
