@@ -5,6 +5,7 @@
 
 #include "engine/data/collate.h"
 #include "espalier/base/error.h"
+#include "espalier/data/sample_length.h"
 #include "espalier/ops/op.h"
 #include "text/chat_template_loader.h"
 #include "text/tokenizer_loader.h"
@@ -75,7 +76,6 @@ TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe
     tokenizer_ = text::load_tokenizer(folder);
     chat_template_ = text::load_chat_template(folder);
   }
-  chat_template_ = text::load_chat_template(folder);
   // Data first: most mistakes are in it, and it is read in a moment.
   dataset_ = open_dataset(call, "dataset");
   if (call.request.components.contains("validation_dataset")) {
@@ -139,7 +139,7 @@ LoaderOptions TrainingRun::loader_options() const {
   options.prefetch_samples = settings_.dataloader.prefetch_factor * options.rows_per_step * options.workers;
   options.max_length = options.packed_sequence_size > 0 ? options.packed_sequence_size
                                                         : (model_.model ? model_.model->shape().max_positions : 0);
-  if (tokenizer_ != nullptr && tokenizer_->pad_id() >= 0) options.collate.pad_id = tokenizer_->pad_id();
+  if (tokenizer_ != nullptr) options.collate.pad_id = static_cast<std::int32_t>(padding_id(*tokenizer_));
   options.collate.pad_seq_len_divisible = settings_.dataloader.pad_seq_len_divisible;
   return options;
 }
