@@ -419,7 +419,7 @@ def tokenize(place, lines, **changes):
     return ["tokenize", "--model", folder, "--input", place.folder / "in.jsonl", "--json"]
 
 
-@case(BAD_INPUT, "tokenizer.json")
+@case(IO, "tokenizer.json")
 def tokenizer_is_missing(place):
     arguments = tokenize(place, b'{"text": "a"}\n')
     (place.folder / "tokenizer" / "tokenizer.json").unlink()
