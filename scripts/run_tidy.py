@@ -23,7 +23,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("core", "sdk", "plugins", "tests", "tools", "bench", "examples")
-GCC_ONLY = {"-fno-gnu-unique", "-fpch-preprocess", "-Winvalid-pch"}
+GCC_ONLY = {"-fno-gnu-unique", "-fpch-preprocess", "-Winvalid-pch", "-fno-reorder-blocks-and-partition"}
 
 
 def tidy_command(entry):

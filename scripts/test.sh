@@ -59,7 +59,7 @@ prepare_python() {
   rm -rf "$venv"
   mkdir -p "$cache"
   python3 -m venv "$venv"
-  # `tokenizers` runs alone; what it asks for serves its downloads, which no test makes.
+  # The list is complete but for what tokenizers asks for to download files, which no test does.
   local dependencies=(--no-deps)
   if [ "$full" = yes ]; then dependencies=(); fi
   "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"

@@ -404,6 +404,60 @@ def gguf_claims_more_tensors_than_it_has(place):
     return place.gguf(lambda raw: raw[:8] + struct.pack("<Q", 2**60) + raw[16:])
 
 
+# --- text ---
+
+def tokenize(place, lines, **changes):
+    """Tokenizes lines with the gpt2 tokenizer, its tokenizer.json changed."""
+    folder = place.folder / "tokenizer"
+    shutil.copytree(place.fixtures / "tokenizers" / "gpt2", folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer.update(changes)
+    path.chmod(0o644)
+    path.write_text(json.dumps(tokenizer))
+    (place.folder / "in.jsonl").write_bytes(lines)
+    return ["tokenize", "--model", folder, "--input", place.folder / "in.jsonl", "--json"]
+
+
+@case(BAD_INPUT, "tokenizer.json")
+def tokenizer_is_missing(place):
+    arguments = tokenize(place, b'{"text": "a"}\n')
+    (place.folder / "tokenizer" / "tokenizer.json").unlink()
+    return arguments
+
+
+@case(BAD_INPUT, "tokenizer.json")
+def tokenizer_is_cut_off(place):
+    arguments = tokenize(place, b'{"text": "a"}\n')
+    place.cut(place.folder / "tokenizer" / "tokenizer.json", 1000)
+    return arguments
+
+
+@case(BAD_INPUT, "tokenizer.json", "Foo")
+def tokenizer_has_an_unknown_model(place):
+    return tokenize(place, b'{"text": "a"}\n', model={"type": "Foo", "vocab": {}})
+
+
+@case(BAD_INPUT, "tokenizer.json", "merges")
+def tokenizer_merges_what_is_no_token(place):
+    return tokenize(place, b'{"text": "a"}\n', model={"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]})
+
+
+@case(BAD_INPUT, "in.jsonl:2")
+def line_is_no_json(place):
+    return tokenize(place, b'{"text": "a"}\n{"text": \n')
+
+
+@case(BAD_INPUT, "in.jsonl:1", "text")
+def line_has_no_text(place):
+    return tokenize(place, b'{"txt": "a"}\n')
+
+
+@case(BAD_INPUT, "in.jsonl:1")
+def line_is_no_utf8(place):
+    return tokenize(place, b'{"text": "\xff\xfe"}\n')
+
+
 # --- plugins ---
 
 @case(IO, "gone.espalier.so")

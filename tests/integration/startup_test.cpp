@@ -25,6 +25,17 @@ struct StartupCase {
   const char* arguments;
 };
 
+/// The words of the command line; text commands get a tokenizer and an input from the fixtures.
+std::string command_line(const std::string& arguments) {
+  const std::string model = " --model " + testing::fixture_path("tokenizers/llama3");
+  const std::string input = testing::environment("ESPALIER_TEST_BUILD") + "/startup_input.json";
+  if (arguments == "tokenize") {
+    write_file_atomically(input, "{\"text\": \"a text\"}\n");
+    return arguments + model + " --json --input " + input;
+  }
+  return arguments;
+}
+
 /// Runs the program with variables of the environment set.
 testing::ProcessResult run_with(const std::string& variables, const std::string& arguments) {
   return testing::run_process(
@@ -71,7 +82,7 @@ bool is_libtorch(const std::string& library) {
 class Startup : public ::testing::TestWithParam<StartupCase> {};
 
 TEST_P(Startup, MapsNoLibTorchAndFewLibraries) {
-  const std::set<std::string> libraries = libraries_of(GetParam().arguments);
+  const std::set<std::string> libraries = libraries_of(command_line(GetParam().arguments));
   EXPECT_FALSE(libraries.empty());
   for (const std::string& library : libraries) {
     EXPECT_FALSE(is_libtorch(library) || contains_text(library, ".espalier.so")) << library;
@@ -85,7 +96,7 @@ TEST_P(Startup, OpensFewFiles) {
 #endif
   std::string others;
   std::size_t count = 0;
-  for (const std::string& file : files_of(GetParam().arguments)) {
+  for (const std::string& file : files_of(command_line(GetParam().arguments))) {
     if (contains_text(file, ".espalier.so")) continue;
     others += file + "\n";
     ++count;
@@ -107,7 +118,7 @@ TEST(StartupProbes, SeeLibTorchAndFilesWhereACommandComputes) {
 INSTANTIATE_TEST_SUITE_P(Commands, Startup,
                          ::testing::Values(StartupCase{"help", "--help"}, StartupCase{"version", "--version"},
                                            StartupCase{"list", "plugins list"}, StartupCase{"list_json", "plugins list --json"},
-                                           StartupCase{"train_help", "train --help"}),
+                                           StartupCase{"train_help", "train --help"}, StartupCase{"tokenize", "tokenize"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

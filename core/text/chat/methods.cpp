@@ -156,7 +156,7 @@ Item str_split_lines(const Item& self, const Arguments& arguments) {
 }
 
 std::string read_fill(const ArgumentReader& reader) {
-  const std::string fill = reader.text_or(1, " ");
+  std::string fill = reader.text_or(1, " ");
   if (count_code_points(fill) != 1)
     fail("TypeError", "The fill character must be exactly one character long");
   return fill;
@@ -200,14 +200,14 @@ Item str_format(const Item& self, const Arguments& arguments) {
 
 template <std::string (*Change)(std::string_view)>
 Item str_changed(const Item& self, const Arguments& arguments) {
-  ArgumentReader("method", arguments, {});
+  const ArgumentReader no_arguments("method", arguments, {});
   return Change(own_text(self));
 }
 
 /// All characters are of a class, and there is one.
 template <bool (*Accept)(char32_t)>
 Item str_all(const Item& self, const Arguments& arguments) {
-  ArgumentReader("method", arguments, {});
+  const ArgumentReader no_arguments("method", arguments, {});
   const std::u32string points = to_code_points(own_text(self));
   return !points.empty() && std::all_of(points.begin(), points.end(), Accept);
 }

@@ -56,7 +56,7 @@ Item string_filter(const Item& value, const Arguments&) {
 
 template <std::string (*Change)(std::string_view)>
 Item changed_filter(const Item& value, const Arguments& arguments) {
-  ArgumentReader("filter", arguments, {});
+  const ArgumentReader no_arguments("filter", arguments, {});
   return Change(to_str(value));
 }
 
@@ -250,7 +250,7 @@ Item abs_filter(const Item& value, const Arguments&) {
 
 Item int_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("int", arguments, {"default", "base"});
-  const Item fallback = reader.find(0) == nullptr ? Item(0) : *reader.find(0);
+  Item fallback = reader.find(0) == nullptr ? Item(0) : *reader.find(0);
   if (value.is_undefined()) fail_undefined(value);
   if (value.is_integral()) return value.as_int();
   std::optional<double> number;

@@ -89,6 +89,7 @@ std::vector<OrderedChar> decompose(std::string_view text, bool compatibility) {
 
 std::vector<CharChange> without_order(const std::vector<OrderedChar>& chars) {
   std::vector<CharChange> changes;
+  changes.reserve(chars.size());
   for (const OrderedChar& c : chars) changes.push_back(c.change);
   return changes;
 }
