@@ -12,7 +12,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr auto kPipeInterval = std::chrono::seconds(2);
+constexpr auto kPipeInterval = std::chrono::seconds(5);
 
 std::string duration_text(double seconds) {
   const auto total = static_cast<long long>(seconds + 0.5);
@@ -36,8 +36,7 @@ Progress::Progress(std::int64_t total_steps, std::int64_t first_step, bool quiet
     : total_steps_(total_steps), first_step_(first_step), quiet_(quiet), terminal_(::isatty(STDOUT_FILENO) == 1) {}
 
 std::string Progress::eta() const {
-  const double elapsed = std::chrono::duration<double>(steady_clock::now() - start_).count();
-  const double per_step = elapsed / static_cast<double>(std::max<std::int64_t>(1, done_ - first_step_));
+  const double per_step = seconds_ / static_cast<double>(std::max<std::int64_t>(1, done_ - first_step_));
   return duration_text(per_step * static_cast<double>(total_steps_ - done_));
 }
 
@@ -48,6 +47,7 @@ void Progress::clear_line() {
 
 void Progress::step(const StepMetrics& metrics, double step_seconds, std::int64_t resident_bytes) {
   done_ = metrics.step;
+  seconds_ += step_seconds;
   if (quiet_) return;
   const auto now = steady_clock::now();
   const bool last = metrics.step == total_steps_;

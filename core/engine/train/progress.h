@@ -30,7 +30,7 @@ class Progress {
   bool terminal_;
   bool line_open_ = false;
   std::int64_t done_ = 0;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  double seconds_ = 0.0;  ///< in steps, without validation and saving
   std::chrono::steady_clock::time_point last_print_{};
 };
 
