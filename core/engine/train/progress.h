@@ -8,8 +8,8 @@
 
 namespace espalier {
 
-/// Tells a person how a run is going. In a terminal one line that is redrawn; in a pipe or file a line now and then;
-/// with `quiet` nothing. Writes to stdout.
+/// Tells a person how a run is going. In a terminal one line that is redrawn; in a pipe or file a
+/// line now and then; with `quiet` nothing. Writes to stdout.
 class Progress {
  public:
   Progress(std::int64_t total_steps, std::int64_t first_step, bool quiet);
