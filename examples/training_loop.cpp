@@ -1,4 +1,5 @@
-// Fine-tunes a model from C++, without the command line: everything that `espalier train` is made of, on a page.
+// Fine-tunes a model from C++, without the command line: everything that `espalier train` is made
+// of, on a page.
 //
 //     training_loop MODEL_FOLDER DATA.safetensors STEPS
 //
@@ -34,7 +35,8 @@ void run(const std::string& model_folder, const std::string& data_file, std::int
   const auto loss = library.create<Loss>("masked_cross_entropy");
   const auto schedule = library.create<LrScheduler>("cosine", parse_json(R"({"warmup_steps": 4})"));
   ParameterOptimizer optimizer(
-      library.create<Optimizer>("adamw", parse_json(R"({"lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1})")),
+      library.create<Optimizer>(
+          "adamw", parse_json(R"({"lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1})")),
       loaded.model->parts().parameters);
 
   TrainingParts parts{*loaded.model, *objective, *loss, optimizer, *schedule};
@@ -42,7 +44,8 @@ void run(const std::string& model_folder, const std::string& data_file, std::int
   parts.total_steps = steps;
   for (std::int64_t step = 1; step <= steps; ++step) {
     const StepMetrics metrics = train_step(parts, loader.next(), step);
-    std::printf("%lld %.9g %.9g %.9g\n", static_cast<long long>(step), metrics.loss, metrics.grad_norm, metrics.lr);
+    std::printf("%lld %.9g %.9g %.9g\n", static_cast<long long>(step), metrics.loss,
+                metrics.grad_norm, metrics.lr);
   }
 }
 

@@ -29,14 +29,21 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
 
 int run_engine(EngineRequest request, const plugin::Catalog& catalog) {
   std::vector<std::shared_ptr<const plugin::Plugin>> wanted;
-  for (const auto& [section, chosen] : request.components) wanted.push_back(chosen.component.plugin);
+  for (const auto& [section, chosen] : request.components)
+    wanted.push_back(chosen.component.plugin);
   request.plugins = plugin::load_order(catalog, wanted);
   const std::string path = engine_path();
   if (!fs::exists(path)) {
-    throw Error(Problem{ErrorCode::kUnsupported, "this build of Espalier has no engine", {}, "libespalier_engine.so", path,
-                        "build with -DESPALIER_ENGINE=ON, which needs LibTorch (scripts/setup.sh)"});
+    throw Error(
+        Problem{ErrorCode::kUnsupported,
+                "this build of Espalier has no engine",
+                {},
+                "libespalier_engine.so",
+                path,
+                "build with -DESPALIER_ENGINE=ON, which needs LibTorch (scripts/setup.sh)"});
   }
-  const auto entry = reinterpret_cast<EngineEntry>(plugin::open_library_symbol(path, kEngineEntryName));
+  const auto entry =
+      reinterpret_cast<EngineEntry>(plugin::open_library_symbol(path, kEngineEntryName));
   return entry(request);
 }
 

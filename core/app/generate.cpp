@@ -17,7 +17,8 @@ Array parse_ids(const std::string& text) {
     std::int64_t id = 0;
     const auto [rest, failure] = std::from_chars(at, end, id);
     if (failure != std::errc() || id < 0 || (rest != end && *rest != ',')) {
-      throw_bad_input("--prompt-ids is no list of ids", text, "numbers separated by commas, like 1,2,3", "--prompt-ids");
+      throw_bad_input("--prompt-ids is no list of ids", text,
+                      "numbers separated by commas, like 1,2,3", "--prompt-ids");
     }
     ids.emplace_back(id);
     at = rest == end ? end : rest + 1;
@@ -35,11 +36,15 @@ struct SamplingFlags {
   std::optional<std::int64_t> seed;
 
   void declare(Options& options) {
-    options.value("temperature", temperature, "sample with this temperature; below 1 is more certain")
+    options
+        .value("temperature", temperature, "sample with this temperature; below 1 is more certain")
         .value("top-k", top_k, "sample from the K most likely tokens")
-        .value("top-p", top_p, "sample from the most likely tokens that together have probability P")
-        .value("min-p", min_p, "sample from tokens at least P times as likely as the most likely one")
-        .value("repetition-penalty", repetition_penalty, "above 1: tokens of the text so far become less likely")
+        .value("top-p", top_p,
+               "sample from the most likely tokens that together have probability P")
+        .value("min-p", min_p,
+               "sample from tokens at least P times as likely as the most likely one")
+        .value("repetition-penalty", repetition_penalty,
+               "above 1: tokens of the text so far become less likely")
         .value("seed", seed, "of the sampling (default 0)");
   }
   void store(Table& table) const {
@@ -67,9 +72,12 @@ int run_generate(const std::vector<std::string>& arguments) {
   bool json = false;
   SamplingFlags sampling;
   plugin::CatalogOptions plugins;
-  Options options("generate --model DIR (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) [--max-new-tokens N]",
-                  "Continues a text or answers a chat. Takes the most likely token each time unless a sampling flag\n"
-                  "(--temperature, --top-k, --top-p, --min-p) is given.");
+  Options options(
+      "generate --model DIR (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) "
+      "[--max-new-tokens N]",
+      "Continues a text or answers a chat. Takes the most likely token each time unless a sampling "
+      "flag\n"
+      "(--temperature, --top-k, --top-p, --min-p) is given.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("prompt", prompt, "text to continue")
       .value("prompt-ids", prompt_ids, "token ids to continue, separated by commas")
@@ -82,10 +90,12 @@ int run_generate(const std::vector<std::string>& arguments) {
   add_plugin_options(options, plugins);
   options.parse(arguments);
   if (prompt.has_value() + prompt_ids.has_value() + messages.has_value() != 1) {
-    throw_bad_input("generate needs one prompt", {}, "one of --prompt, --prompt-ids, --messages", "the command line");
+    throw_bad_input("generate needs one prompt", {}, "one of --prompt, --prompt-ids, --messages",
+                    "the command line");
   }
   if (max_new_tokens < 1) {
-    throw_bad_input("--max-new-tokens is out of range", std::to_string(max_new_tokens), "1 or more", "--max-new-tokens");
+    throw_bad_input("--max-new-tokens is out of range", std::to_string(max_new_tokens), "1 or more",
+                    "--max-new-tokens");
   }
 
   Table table;

@@ -13,7 +13,8 @@ int run_parity(const std::vector<std::string>& arguments) {
   bool json = false;
   plugin::CatalogOptions plugins;
   Options options("parity --model DIR --expected expected.safetensors [--json]",
-                  "Compares a model with a reference dump: logits, hidden states, loss, every gradient, padded and\n"
+                  "Compares a model with a reference dump: logits, hidden states, loss, every "
+                  "gradient, padded and\n"
                   "packed batches. Exits with 1 when a difference is past its tolerance.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("expected", expected, "safetensors file with the reference", true)

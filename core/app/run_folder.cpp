@@ -23,7 +23,11 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   // A file system without locks is used without them.
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(descriptor_);
-    throw Error(Problem{ErrorCode::kIo, "another process trains in this run folder", {}, {}, path_,
+    throw Error(Problem{ErrorCode::kIo,
+                        "another process trains in this run folder",
+                        {},
+                        {},
+                        path_,
                         "wait for it to end, or choose another output_dir"});
   }
   try {

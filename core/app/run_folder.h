@@ -4,8 +4,9 @@
 
 namespace espalier::app {
 
-/// The folder that a run writes to, kept for this process as long as the object lives: two runs in one folder would take
-/// each other's checkpoints apart. Creates the folder, and clears away files that a killed process left half-written.
+/// The folder that a run writes to, kept for this process as long as the object lives: two runs in
+/// one folder would take each other's checkpoints apart. Creates the folder, and clears away files
+/// that a killed process left half-written.
 class RunFolder {
  public:
   /// Throws Error(kIo) when the folder can't be created, or another process trains in it.

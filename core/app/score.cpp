@@ -19,10 +19,14 @@ int run_score(const std::vector<std::string>& arguments) {
   bool gradients = false;
   bool shifted = false;
   plugin::CatalogOptions plugins;
-  Options options("score --model DIR (--input IN --output OUT.safetensors | --input IN.jsonl | --text TEXT)",
-                  "Runs a model over one batch and writes loss, logits and gradients. A safetensors input holds\n"
-                  "input_ids [batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels (-100\n"
-                  "ignored). For text, or JSON Lines of {\"text\": ...}, it prints log probabilities and perplexity.");
+  Options options(
+      "score --model DIR (--input IN --output OUT.safetensors | --input IN.jsonl | --text TEXT)",
+      "Runs a model over one batch and writes loss, logits and gradients. A safetensors input "
+      "holds\n"
+      "input_ids [batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels "
+      "(-100\n"
+      "ignored). For text, or JSON Lines of {\"text\": ...}, it prints log probabilities and "
+      "perplexity.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("input", input, "safetensors file with the batch, or JSON Lines with texts")
       .value("text", text, "a text to score")
@@ -31,7 +35,8 @@ int run_score(const std::vector<std::string>& arguments) {
       .flag("logits", logits, "write logits [batch, seq, vocab], float32, zeros at padding")
       .flag("gradients", gradients, "write grad.<name>, the gradient of the mean loss")
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
-      .value("dtype", dtype, "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
+      .value("dtype", dtype,
+             "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
   add_plugin_options(options, plugins);
   options.parse(arguments);
 
@@ -40,7 +45,8 @@ int run_score(const std::vector<std::string>& arguments) {
   }
   const bool is_batch = input && input->ends_with(".safetensors");
   if (is_batch && output.empty()) {
-    throw_bad_input("score needs a file to write", {}, "--output OUT.safetensors", "the command line");
+    throw_bad_input("score needs a file to write", {}, "--output OUT.safetensors",
+                    "the command line");
   }
   Table table;
   if (input) table.set(is_batch ? "input" : "texts", *input);

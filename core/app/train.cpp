@@ -20,16 +20,20 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kText =
-    "Trains as the recipe says, goes on from the newest checkpoint of its run folder, and exports the\n"
-    "model in Hugging Face format to OUTPUT_DIR/final. Any key of the recipe can be set on the command\n"
-    "line: --optimizer.lr=2e-4. SIGINT or SIGTERM saves a checkpoint at the next step and exits with 75.";
+    "Trains as the recipe says, goes on from the newest checkpoint of its run folder, and exports "
+    "the\n"
+    "model in Hugging Face format to OUTPUT_DIR/final. Any key of the recipe can be set on the "
+    "command\n"
+    "line: --optimizer.lr=2e-4. SIGINT or SIGTERM saves a checkpoint at the next step and exits "
+    "with 75.";
 
 /// recipe.resolved.toml and plugins.lock: what this run is made of.
-void write_run_records(const fs::path& folder, const config::ResolvedRecipe& recipe, const EngineRequest& request,
-                       const plugin::Catalog& catalog) {
+void write_run_records(const fs::path& folder, const config::ResolvedRecipe& recipe,
+                       const EngineRequest& request, const plugin::Catalog& catalog) {
   write_file_atomically((folder / "recipe.resolved.toml").string(), config::dump_toml(recipe.tree));
   std::vector<std::shared_ptr<const plugin::Plugin>> plugins;
-  for (const auto& [section, chosen] : request.components) plugins.push_back(chosen.component.plugin);
+  for (const auto& [section, chosen] : request.components)
+    plugins.push_back(chosen.component.plugin);
   plugin::write_lock_file((folder / "plugins.lock").string(), plugin::load_order(catalog, plugins));
 }
 
@@ -43,10 +47,15 @@ int run_train(const std::vector<std::string>& arguments) {
   bool quiet = false;
   bool json = false;
   plugin::CatalogOptions plugin_options;
-  Options options("train RECIPE [--section.key=value ...] [--resume auto|never|DIR] [--dry-run] [--quiet]", kText);
+  Options options(
+      "train RECIPE [--section.key=value ...] [--resume auto|never|DIR] [--dry-run] [--quiet]",
+      kText);
   options.positional("RECIPE", recipe_path, "the recipe, a TOML file")
-      .value("resume", resume, "auto: from the newest checkpoint; never: from the start, and checkpoints that are there go; DIR: from that checkpoint")
-      .flag("dry-run", dry_run, "check everything, print recipe, dtype and memory plan, write nothing")
+      .value("resume", resume,
+             "auto: from the newest checkpoint; never: from the start, and checkpoints that are "
+             "there go; DIR: from that checkpoint")
+      .flag("dry-run", dry_run,
+            "check everything, print recipe, dtype and memory plan, write nothing")
       .flag("quiet", quiet, "print errors only")
       .flag("json", json, "print the plan as JSON")
       .overrides(overrides, "set a key of the recipe", {"seed", "output_dir"});
@@ -57,7 +66,8 @@ int run_train(const std::vector<std::string>& arguments) {
   catalog.require_named();
   const config::ResolvedRecipe recipe =
       config::resolve_recipe(config::load_recipe(recipe_path, overrides), catalog);
-  for (const std::string& warning : recipe.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  for (const std::string& warning : recipe.warnings)
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
 
   EngineRequest request;
   request.command = "train";
@@ -68,7 +78,8 @@ int run_train(const std::vector<std::string>& arguments) {
   table.set("quiet", quiet);
   table.set("json", json);
   request.options = std::move(table);
-  for (const config::ComponentUse& use : recipe.components) request.components[use.path] = {use.component, use.config};
+  for (const config::ComponentUse& use : recipe.components)
+    request.components[use.path] = {use.component, use.config};
   add_model(request, catalog, recipe.model.path);
   if (dry_run && !quiet && !json) std::printf("%s\n", config::dump_toml(recipe.tree).c_str());
   std::optional<RunFolder> folder;

@@ -16,12 +16,14 @@ struct ChosenComponent {
   Value config;
 };
 
-/// What the front end asks of the engine. Both are of one build and share espalier_base, so plain C++ types pass.
+/// What the front end asks of the engine. Both are of one build and share espalier_base, so plain
+/// C++ types pass.
 struct EngineRequest {
   std::string command;  ///< "score", "train", ...
   Value options;        ///< a table; each command knows its own
   std::vector<std::shared_ptr<const plugin::Plugin>> plugins;  ///< in the order of loading
-  std::map<std::string, ChosenComponent> components;           ///< by recipe section: "model", "dataset", ...
+  std::map<std::string, ChosenComponent>
+      components;  ///< by recipe section: "model", "dataset", ...
 };
 
 /// Exported by libespalier_engine.so under this name. Returns the exit code; throws Error.

@@ -35,8 +35,9 @@ std::vector<std::string> served_names(const Catalog& catalog, const char* kind) 
 ComponentRef model_provider_for(const Catalog& catalog, const std::string& folder) {
   const std::string path = (std::filesystem::path(folder) / "config.json").string();
   if (!std::filesystem::exists(path)) {
-    throw_bad_input("the model folder has no config.json", {}, "config.json", folder,
-                    "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
+    throw_bad_input(
+        "the model folder has no config.json", {}, "config.json", folder,
+        "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
   }
   const Value config = read_json_file(path, {.allow_duplicate_keys = true});
   const std::vector<std::string> architectures = architectures_of(config);
@@ -45,7 +46,8 @@ ComponentRef model_provider_for(const Catalog& catalog, const std::string& folde
     if (!providers.empty()) return providers.front();
   }
   const Value* model_type = config.find("model_type");
-  const std::string kind = model_type != nullptr && model_type->is_string() ? model_type->as_string() : std::string();
+  const std::string kind =
+      model_type != nullptr && model_type->is_string() ? model_type->as_string() : std::string();
   if (architectures.empty() && !kind.empty()) {
     const auto providers = catalog.serving("ModelProvider", "model_types", kind);
     if (!providers.empty()) return providers.front();
@@ -53,9 +55,11 @@ ComponentRef model_provider_for(const Catalog& catalog, const std::string& folde
   const std::vector<std::string> served = served_names(catalog, "architectures");
   const std::string wanted = architectures.empty() ? kind : architectures.front();
   std::string hint = did_you_mean(wanted, served);
-  if (hint.empty()) hint = "'espalier plugins list' shows what is there; --plugin-path adds a folder of plugins";
-  throw Error(Problem{ErrorCode::kUnsupported, "no plugin serves this model", wanted.empty() ? "no architectures" : wanted,
-                      "one of " + join_names(served), path + ": architectures", hint});
+  if (hint.empty())
+    hint = "'espalier plugins list' shows what is there; --plugin-path adds a folder of plugins";
+  throw Error(Problem{ErrorCode::kUnsupported, "no plugin serves this model",
+                      wanted.empty() ? "no architectures" : wanted, "one of " + join_names(served),
+                      path + ": architectures", hint});
 }
 
 }  // namespace espalier::plugin

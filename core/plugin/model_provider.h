@@ -7,8 +7,9 @@
 
 namespace espalier::plugin {
 
-/// The ModelProvider that serves a model folder, by the `architectures` of its config.json, or by its `model_type` where
-/// it names none. Throws Error(kUnsupported) with the nearest names when there is none; no plugin code runs.
+/// The ModelProvider that serves a model folder, by the `architectures` of its config.json, or by
+/// its `model_type` where it names none. Throws Error(kUnsupported) with the nearest names when
+/// there is none; no plugin code runs.
 ComponentRef model_provider_for(const Catalog& catalog, const std::string& folder);
 
 }  // namespace espalier::plugin

@@ -111,8 +111,8 @@ std::string choose_template(const Value& value, bool with_tools, const std::stri
 
 }  // namespace
 
-std::shared_ptr<const ChatTemplate> compile_chat_template(const std::string& source, Table special_tokens,
-                                                          std::string where) {
+std::shared_ptr<const ChatTemplate> compile_chat_template(const std::string& source,
+                                                          Table special_tokens, std::string where) {
   return std::make_shared<JinjaChatTemplate>(source, std::move(special_tokens), std::move(where));
 }
 

@@ -15,7 +15,8 @@ std::shared_ptr<const ChatTemplate> load_chat_template(const std::string& folder
 
 /// `special_tokens` ("bos_token" to "<s>", ...) become variables of the template. `where` names the
 /// source in errors.
-std::shared_ptr<const ChatTemplate> compile_chat_template(const std::string& source, Table special_tokens,
+std::shared_ptr<const ChatTemplate> compile_chat_template(const std::string& source,
+                                                          Table special_tokens,
                                                           std::string where = "chat template");
 
 }  // namespace espalier::text

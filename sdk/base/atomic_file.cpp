@@ -27,7 +27,8 @@ bool is_temporary(const std::string& name) {
 }  // namespace
 
 AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_(path_ + std::string(kTemporarySuffix) + std::to_string(::getpid())) {
+    : path_(std::move(path)),
+      temporary_(path_ + std::string(kTemporarySuffix) + std::to_string(::getpid())) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw_io("create", temporary_, errno);
   buffer_.reserve(kBufferBytes);
@@ -79,9 +80,11 @@ void remove_unfinished_files(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
     if (is_temporary(entry.path().filename().string())) unfinished.push_back(entry.path());
   }
-  if (failure && failure != std::errc::no_such_file_or_directory) throw_io("list", folder, failure.value());
+  if (failure && failure != std::errc::no_such_file_or_directory)
+    throw_io("list", folder, failure.value());
   for (const std::filesystem::path& path : unfinished) {
-    if (!std::filesystem::remove(path, failure) && failure) throw_io("remove", path.string(), failure.value());
+    if (!std::filesystem::remove(path, failure) && failure)
+      throw_io("remove", path.string(), failure.value());
   }
 }
 

@@ -39,8 +39,8 @@ class ESPALIER_API AtomicFile {
   std::vector<std::byte> buffer_;
 };
 
-/// Removes what killed processes left of AtomicFiles in `folder` itself, not below it. The caller sees to it that no other
-/// process writes there. Throws Error(kIo).
+/// Removes what killed processes left of AtomicFiles in `folder` itself, not below it. The caller
+/// sees to it that no other process writes there. Throws Error(kIo).
 ESPALIER_API void remove_unfinished_files(const std::string& folder);
 
 /// Makes the names in `folder` durable. Throws Error(kIo).

@@ -157,8 +157,8 @@ class ConfigSchema {
  public:
   /// `member` may belong to a base of C, so that configs can share fields.
   template <class T, class Owner>
-    requires std::derived_from<C, Owner>
-  ConfigSchema& field(std::string name, T Owner::*member, std::string doc) {
+  requires std::derived_from<C, Owner> ConfigSchema& field(std::string name, T Owner::*member,
+                                                           std::string doc) {
     FieldSpec spec = schema_detail::FieldTraits<T>::spec();
     spec.name = name;
     spec.doc = std::move(doc);

@@ -15,36 +15,43 @@ namespace {
 
 std::string shape_text(const at::Tensor& tensor) {
   std::string text = "[";
-  for (const std::int64_t size : tensor.sizes()) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  for (const std::int64_t size : tensor.sizes())
+    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
   return text + "]";
 }
 
-void require_shape(const at::Tensor& tensor, const char* name, std::int64_t batch, std::int64_t sequence) {
+void require_shape(const at::Tensor& tensor, const char* name, std::int64_t batch,
+                   std::int64_t sequence) {
   if (tensor.dim() >= 2 && tensor.size(-2) == batch && tensor.size(-1) == sequence) return;
   throw_bad_input(std::string(name) + " does not fit the input", shape_text(tensor),
                   "[" + std::to_string(batch) + ", " + std::to_string(sequence) + "]", name);
 }
 
-at::Tensor as_cpu_int64(const at::Tensor& tensor) { return tensor.to(at::kCPU, at::kLong).contiguous(); }
+at::Tensor as_cpu_int64(const at::Tensor& tensor) {
+  return tensor.to(at::kCPU, at::kLong).contiguous();
+}
 
 /// Marks the flat positions of [batch * seq] at which a document begins, from cu_seqlens.
-std::vector<bool> starts_from_boundaries(const at::Tensor& cu_seqlens, std::int64_t batch, std::int64_t sequence) {
+std::vector<bool> starts_from_boundaries(const at::Tensor& cu_seqlens, std::int64_t batch,
+                                         std::int64_t sequence) {
   const at::Tensor boundaries = as_cpu_int64(cu_seqlens);
   std::vector<bool> starts(static_cast<std::size_t>(batch * sequence), false);
   const bool per_row = boundaries.dim() == 2;
   const std::int64_t rows = per_row ? boundaries.size(0) : 1;
   const std::int64_t span = per_row ? sequence : batch * sequence;
   if (boundaries.dim() > 2 || (per_row && rows != batch)) {
-    throw_bad_input("cu_seqlens does not fit the input", shape_text(boundaries), "[documents + 1] or [batch, n]",
-                    "cu_seqlens");
+    throw_bad_input("cu_seqlens does not fit the input", shape_text(boundaries),
+                    "[documents + 1] or [batch, n]", "cu_seqlens");
   }
   for (std::int64_t row = 0; row < rows; ++row) {
     const std::int64_t* edge = boundaries.data_ptr<std::int64_t>() + row * boundaries.size(-1);
     std::int64_t last = 0;
     for (std::int64_t i = 0; i < boundaries.size(-1); ++i) {
       if (edge[i] < last || edge[i] > span || (i == 0 && edge[i] != 0)) {
-        throw_bad_input("cu_seqlens is not a list of boundaries", std::to_string(edge[i]) + " at place " + std::to_string(i),
-                        "numbers from 0 to " + std::to_string(span) + " in rising order", "cu_seqlens");
+        throw_bad_input("cu_seqlens is not a list of boundaries",
+                        std::to_string(edge[i]) + " at place " + std::to_string(i),
+                        "numbers from 0 to " + std::to_string(span) + " in rising order",
+                        "cu_seqlens");
       }
       if (edge[i] < span) starts[static_cast<std::size_t>(row * span + edge[i])] = true;
       last = edge[i];
@@ -55,7 +62,8 @@ std::vector<bool> starts_from_boundaries(const at::Tensor& cu_seqlens, std::int6
 
 std::vector<bool> starts_from_positions(const at::Tensor& position_ids) {
   // Multi-axis positions (the first axis is time) restart where the first axis does.
-  const at::Tensor positions = as_cpu_int64(position_ids.dim() > 2 ? position_ids[0] : position_ids);
+  const at::Tensor positions =
+      as_cpu_int64(position_ids.dim() > 2 ? position_ids[0] : position_ids);
   const std::int64_t* position = positions.data_ptr<std::int64_t>();
   std::vector<bool> starts(static_cast<std::size_t>(positions.numel()));
   for (std::size_t i = 0; i < starts.size(); ++i) starts[i] = position[i] == 0;
@@ -73,14 +81,16 @@ at::Tensor TokenLayout::unflatten(const at::Tensor& flat) const {
   std::vector<std::int64_t> shape(flat.sizes().begin(), flat.sizes().end());
   shape[0] = batch * sequence;
   at::Tensor padded = flat;
-  if (token_index.defined()) padded = at::zeros(shape, flat.options()).index_copy(0, token_index, flat);
+  if (token_index.defined())
+    padded = at::zeros(shape, flat.options()).index_copy(0, token_index, flat);
   shape[0] = sequence;
   shape.insert(shape.begin(), batch);
   return padded.reshape(shape);
 }
 
 TokenLayout make_layout(const ModelInput& input) {
-  const at::Tensor ids = input.get("input_ids").defined() ? input.get("input_ids") : input.get("inputs_embeds");
+  const at::Tensor ids =
+      input.get("input_ids").defined() ? input.get("input_ids") : input.get("inputs_embeds");
   if (!ids.defined() || ids.dim() < 2) {
     throw_bad_input("the model input has no tokens", ids.defined() ? shape_text(ids) : "nothing",
                     "input_ids of shape [batch, seq]", "input_ids");

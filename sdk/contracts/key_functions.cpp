@@ -1,4 +1,5 @@
-// Out-of-line destructors: each interface's vtable and type information exist once, in this library.
+// Out-of-line destructors: each interface's vtable and type information exist once, in this
+// library.
 #include "espalier/sdk/adapter.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/loss.h"
@@ -27,6 +28,8 @@ BlockState BlockRunner::run(Block& block, BlockState state, const BatchContext& 
   return block.forward(std::move(state), context);
 }
 
-std::shared_ptr<void> BlockRunner::head_scope(const std::vector<std::shared_ptr<Parameter>>&) { return nullptr; }
+std::shared_ptr<void> BlockRunner::head_scope(const std::vector<std::shared_ptr<Parameter>>&) {
+  return nullptr;
+}
 
 }  // namespace espalier

@@ -26,7 +26,8 @@ DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed) {
   part.name = spec.name;
   part.extent = spec.shape();
   part.offset.assign(part.extent.size(), 0);
-  for (std::size_t i = 0; i < part.extent.size(); ++i) part.dimensions.push_back(static_cast<std::int64_t>(i));
+  for (std::size_t i = 0; i < part.extent.size(); ++i)
+    part.dimensions.push_back(static_cast<std::int64_t>(i));
   if (transposed) std::swap(part.dimensions.at(0), part.dimensions.at(1));
   return {spec.name, {std::move(part)}};
 }

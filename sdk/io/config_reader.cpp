@@ -15,18 +15,22 @@ const Value* ConfigReader::find(const std::string& key) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
-void ConfigReader::require(bool condition, const std::string& key, const std::string& expected) const {
+void ConfigReader::require(bool condition, const std::string& key,
+                           const std::string& expected) const {
   if (condition) return;
   const Value* value = find(key);
-  const std::string file = config_.position().file.empty() ? "config.json" : config_.position().file;
-  throw_bad_input(value == nullptr ? "the model config has no '" + key + "'" : "the model config has a wrong '" + key + "'",
+  const std::string file =
+      config_.position().file.empty() ? "config.json" : config_.position().file;
+  throw_bad_input(value == nullptr ? "the model config has no '" + key + "'"
+                                   : "the model config has a wrong '" + key + "'",
                   value == nullptr ? "" : dump_json(*value), expected, file + ": " + key);
 }
 
 std::int64_t ConfigReader::size(const std::string& key) const {
   const Value* value = find(key);
-  require(value != nullptr && value->is_int() && value->as_int() > 0 && value->as_int() < kLargestSize, key,
-          "a whole number > 0");
+  require(
+      value != nullptr && value->is_int() && value->as_int() > 0 && value->as_int() < kLargestSize,
+      key, "a whole number > 0");
   return value->as_int();
 }
 

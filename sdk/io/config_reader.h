@@ -9,8 +9,8 @@
 
 namespace espalier {
 
-/// Typed access to a Hugging Face config.json. A null counts as absent, as in transformers. Every mistake is an
-/// Error(kBadInput) naming the key.
+/// Typed access to a Hugging Face config.json. A null counts as absent, as in transformers. Every
+/// mistake is an Error(kBadInput) naming the key.
 class ESPALIER_API ConfigReader {
  public:
   explicit ConfigReader(const Value& config) : config_(config) {}

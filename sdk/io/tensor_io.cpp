@@ -36,23 +36,35 @@ at::ScalarType scalar_type_of(DType dtype) {
   for (const auto& [file_type, type] : kTypes) {
     if (file_type == dtype) return type;
   }
-  throw Error(Problem{ErrorCode::kUnsupported, "tensors of this type can't be computed with",
-                      std::string(dtype_name(dtype)), {}, {}, {}});
+  throw Error(Problem{ErrorCode::kUnsupported,
+                      "tensors of this type can't be computed with",
+                      std::string(dtype_name(dtype)),
+                      {},
+                      {},
+                      {}});
 }
 
 DType dtype_of(at::ScalarType type) {
   for (const auto& [file_type, tensor_type] : kTypes) {
     if (tensor_type == type) return file_type;
   }
-  throw Error(Problem{ErrorCode::kUnsupported, "tensors of this type can't be stored", c10::toString(type), {}, {}, {}});
+  throw Error(Problem{ErrorCode::kUnsupported,
+                      "tensors of this type can't be stored",
+                      c10::toString(type),
+                      {},
+                      {},
+                      {}});
 }
 
 at::ScalarType scalar_type_from_name(const std::string& name) {
-  if (const std::optional<DType> dtype = dtype_from_config_name(name)) return scalar_type_of(*dtype);
+  if (const std::optional<DType> dtype = dtype_from_config_name(name))
+    return scalar_type_of(*dtype);
   throw_bad_input("unknown dtype", name, "float32, bfloat16 or float16", {});
 }
 
-std::string scalar_type_name(at::ScalarType type) { return std::string(dtype_config_name(dtype_of(type))); }
+std::string scalar_type_name(at::ScalarType type) {
+  return std::string(dtype_config_name(dtype_of(type)));
+}
 
 at::Tensor read_tensor(const SafetensorsFile& file, std::string_view name) {
   const TensorInfo& info = file.at(name);
@@ -64,7 +76,8 @@ at::Tensor read_tensor(const SafetensorsFile& file, std::string_view name) {
 std::map<std::string, at::Tensor> read_tensors(const std::string& path) {
   const SafetensorsFile file(path);
   std::map<std::string, at::Tensor> tensors;
-  for (const TensorInfo& info : file.tensors()) tensors.emplace(info.name, read_tensor(file, info.name));
+  for (const TensorInfo& info : file.tensors())
+    tensors.emplace(info.name, read_tensor(file, info.name));
   return tensors;
 }
 

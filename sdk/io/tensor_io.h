@@ -26,9 +26,11 @@ ESPALIER_API at::Tensor read_tensor(const SafetensorsFile& file, std::string_vie
 /// All tensors of a file.
 ESPALIER_API std::map<std::string, at::Tensor> read_tensors(const std::string& path);
 
-/// What write_safetensors takes; the tensor is made contiguous on the CPU and kept alive by the source.
+/// What write_safetensors takes; the tensor is made contiguous on the CPU and kept alive by the
+/// source.
 ESPALIER_API TensorSource tensor_source(const std::string& name, const at::Tensor& tensor);
-ESPALIER_API void write_tensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors,
+ESPALIER_API void write_tensors(const std::string& path,
+                                const std::map<std::string, at::Tensor>& tensors,
                                 const TensorMetadata& metadata = {});
 
 }  // namespace espalier

@@ -22,9 +22,11 @@ at::Tensor heads_first(const at::Tensor& flat, std::int64_t batch, std::int64_t 
   return x.transpose(1, 2);
 }
 
-/// Additive-free boolean mask [queries, keys]: query i stands at `first_query + i`, key j at `first_key + j`.
-at::Tensor band_mask(std::int64_t first_query, std::int64_t queries, std::int64_t first_key, std::int64_t keys,
-                     std::optional<std::int64_t> window, const at::Device& device) {
+/// Additive-free boolean mask [queries, keys]: query i stands at `first_query + i`, key j at
+/// `first_key + j`.
+at::Tensor band_mask(std::int64_t first_query, std::int64_t queries, std::int64_t first_key,
+                     std::int64_t keys, std::optional<std::int64_t> window,
+                     const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   const at::Tensor query = at::arange(first_query, first_query + queries, options).unsqueeze(1);
   const at::Tensor distance = query - at::arange(first_key, first_key + keys, options).unsqueeze(0);
@@ -39,14 +41,17 @@ struct Shape {
   std::int64_t keys;     ///< per document; more than queries when a cache holds earlier ones
 };
 
-/// q, k, v are [batch, heads, n, dim] and what the queries see is cut to blocks where a window is in force.
-at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Shape& shape,
-                        const AttentionContext& context) {
+/// q, k, v are [batch, heads, n, dim] and what the queries see is cut to blocks where a window is
+/// in force.
+at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const Shape& shape, const AttentionContext& context) {
   const std::int64_t past = shape.keys - shape.queries;
   const bool windowed = context.sliding_window && *context.sliding_window < shape.keys;
   if (!windowed) {
-    if (past == 0) return at::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true, context.scale);
-    if (shape.queries == 1) return at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, context.scale);
+    if (past == 0)
+      return at::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true, context.scale);
+    if (shape.queries == 1)
+      return at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, context.scale);
     const at::Tensor mask = band_mask(past, shape.queries, 0, shape.keys, std::nullopt, q.device());
     return at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, context.scale);
   }
@@ -58,8 +63,9 @@ at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tens
     const std::int64_t first_key = std::max<std::int64_t>(0, past + begin - window + 1);
     const std::int64_t keys = past + begin + count - first_key;
     const at::Tensor mask = band_mask(past + begin, count, first_key, keys, window, q.device());
-    outputs.push_back(at::scaled_dot_product_attention(q.narrow(2, begin, count), k.narrow(2, first_key, keys),
-                                                       v.narrow(2, first_key, keys), mask, 0.0, false, context.scale));
+    outputs.push_back(at::scaled_dot_product_attention(
+        q.narrow(2, begin, count), k.narrow(2, first_key, keys), v.narrow(2, first_key, keys), mask,
+        0.0, false, context.scale));
   }
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs, 2);
 }
@@ -78,18 +84,20 @@ at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, c
   while (d + 1 < starts.size()) {
     const std::int64_t length = starts[d + 1] - starts[d];
     std::size_t end = d + 1;
-    while (cache == nullptr && end + 1 < starts.size() && starts[end + 1] - starts[end] == length) ++end;
+    while (cache == nullptr && end + 1 < starts.size() && starts[end + 1] - starts[end] == length)
+      ++end;
     const std::int64_t batch = static_cast<std::int64_t>(end - d);
     const std::int64_t rows = batch * length;
     at::Tensor keys = k.narrow(0, starts[d], rows);
     at::Tensor values = v.narrow(0, starts[d], rows);
     if (cache != nullptr) {
-      std::tie(keys, values) = cache->append(context.layer, static_cast<std::int64_t>(d), keys, values);
+      std::tie(keys, values) =
+          cache->append(context.layer, static_cast<std::int64_t>(d), keys, values);
     }
     const Shape shape{batch, length, keys.size(0) / batch};
-    const at::Tensor output =
-        attend_group(heads_first(q.narrow(0, starts[d], rows), batch, heads), heads_first(keys, batch, heads),
-                     heads_first(values, batch, heads), shape, context);
+    const at::Tensor output = attend_group(heads_first(q.narrow(0, starts[d], rows), batch, heads),
+                                           heads_first(keys, batch, heads),
+                                           heads_first(values, batch, heads), shape, context);
     outputs.push_back(output.transpose(1, 2).flatten(0, 1));  // [rows, heads, dim]
     d = end;
   }

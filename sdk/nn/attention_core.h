@@ -13,12 +13,13 @@ namespace espalier::nn {
 struct AttentionContext {
   const BatchContext& batch;
   std::int64_t layer = 0;
-  double scale = 1.0;                           ///< of the scores, usually 1 / sqrt(head_dim)
-  std::optional<std::int64_t> sliding_window;   ///< keys at distance < window are seen
+  double scale = 1.0;                          ///< of the scores, usually 1 / sqrt(head_dim)
+  std::optional<std::int64_t> sliding_window;  ///< keys at distance < window are seen
 };
 
-/// The seat of attention: q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim] -> [tokens, heads, head_dim].
-/// Head counts come from the tensors, so that a rank may hold some of the heads.
+/// The seat of attention: q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim] ->
+/// [tokens, heads, head_dim]. Head counts come from the tensors, so that a rank may hold some of
+/// the heads.
 class ESPALIER_API AttentionCore {
  public:
   AttentionCore() = default;
@@ -30,9 +31,9 @@ class ESPALIER_API AttentionCore {
                             const AttentionContext& context) = 0;
 };
 
-/// Causal attention inside each document, through LibTorch's scaled dot product attention: no score matrix is kept and
-/// no mask is made unless a sliding window is shorter than a document. Documents of equal length that follow each other
-/// run as one batch.
+/// Causal attention inside each document, through LibTorch's scaled dot product attention: no score
+/// matrix is kept and no mask is made unless a sliding window is shorter than a document. Documents
+/// of equal length that follow each other run as one batch.
 class ESPALIER_API DocumentAttention final : public AttentionCore {
  public:
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -10,17 +10,21 @@
 namespace espalier::nn {
 namespace {
 
-Dimension dimension(const char* axis, std::int64_t size, std::int64_t unit = 1) { return {{{axis, size, unit}}}; }
+Dimension dimension(const char* axis, std::int64_t size, std::int64_t unit = 1) {
+  return {{{axis, size, unit}}};
+}
 
 std::string layer_prefix(const DecoderSpec& spec, std::int64_t layer) {
   std::string prefix = spec.names.layer;
   return prefix.replace(prefix.find("{}"), 2, std::to_string(layer));
 }
 
-std::unique_ptr<Linear> make_linear(const ModuleScope& scope, const DecoderSpec& spec, const std::string& name,
-                                    Dimension out, Dimension in, bool bias) {
-  return std::make_unique<Linear>(scope.child(name), LinearSpec{std::move(out), std::move(in), bias,
-                                                                spec.transposed_linears, spec.initializer_range});
+std::unique_ptr<Linear> make_linear(const ModuleScope& scope, const DecoderSpec& spec,
+                                    const std::string& name, Dimension out, Dimension in,
+                                    bool bias) {
+  return std::make_unique<Linear>(
+      scope.child(name), LinearSpec{std::move(out), std::move(in), bias, spec.transposed_linears,
+                                    spec.initializer_range});
 }
 
 }  // namespace
@@ -33,7 +37,8 @@ Attention::Attention(const ModuleScope& scope, const DecoderSpec& spec, std::int
       scale_(spec.attention_scale.value_or(1.0 / std::sqrt(static_cast<double>(spec.head_dim)))),
       interleaved_rotary_(spec.rotary && spec.rotary->interleaved),
       core_(std::make_shared<DocumentAttention>()) {
-  if (!spec.sliding_windows.empty()) sliding_window_ = spec.sliding_windows.at(static_cast<std::size_t>(layer));
+  if (!spec.sliding_windows.empty())
+    sliding_window_ = spec.sliding_windows.at(static_cast<std::size_t>(layer));
   const Dimension embed = dimension("embed", spec.hidden_size);
   const Dimension heads = dimension("heads", num_attention_heads_ * head_dim_, head_dim_);
   const Dimension kv_heads = dimension("kv_heads", num_key_value_heads_ * head_dim_, head_dim_);
@@ -46,9 +51,11 @@ Attention::Attention(const ModuleScope& scope, const DecoderSpec& spec, std::int
     key_ = make_linear(scope, spec, spec.names.key, kv_heads, embed, bias);
     value_ = make_linear(scope, spec, spec.names.value, kv_heads, embed, bias);
     ModuleScope owner = scope;
-    owner.parts().linear_groups.push_back({scope.qualified("qkv"), {query_.get(), key_.get(), value_.get()}});
+    owner.parts().linear_groups.push_back(
+        {scope.qualified("qkv"), {query_.get(), key_.get(), value_.get()}});
   }
-  output_ = make_linear(scope, spec, spec.names.attention_output, embed, heads, spec.attention_output_bias);
+  output_ = make_linear(scope, spec, spec.names.attention_output, embed, heads,
+                        spec.attention_output_bias);
   ModuleScope owner = scope;
   owner.parts().attention_cores.emplace_back(scope.prefix(), &core_);
 }
@@ -63,7 +70,8 @@ at::Tensor Attention::forward(const at::Tensor& hidden, const BatchContext& cont
     const std::int64_t unit = all.size(-1) / (num_attention_heads_ + 2 * num_key_value_heads_);
     q = all.narrow(-1, 0, unit * num_attention_heads_);
     k = all.narrow(-1, unit * num_attention_heads_, unit * num_key_value_heads_);
-    v = all.narrow(-1, unit * (num_attention_heads_ + num_key_value_heads_), unit * num_key_value_heads_);
+    v = all.narrow(-1, unit * (num_attention_heads_ + num_key_value_heads_),
+                   unit * num_key_value_heads_);
   } else {
     q = query_->forward(hidden);
     k = key_->forward(hidden);
@@ -83,7 +91,8 @@ at::Tensor Attention::forward(const at::Tensor& hidden, const BatchContext& cont
 Mlp::Mlp(const ModuleScope& scope, const DecoderSpec& spec) : activation_(spec.activation) {
   const Dimension embed = dimension("embed", spec.hidden_size);
   const Dimension inner = dimension("mlp", spec.intermediate_size);
-  if (!spec.names.gate.empty()) gate_ = make_linear(scope, spec, spec.names.gate, inner, embed, spec.mlp_bias);
+  if (!spec.names.gate.empty())
+    gate_ = make_linear(scope, spec, spec.names.gate, inner, embed, spec.mlp_bias);
   up_ = make_linear(scope, spec, spec.names.up, inner, embed, spec.mlp_bias);
   down_ = make_linear(scope, spec, spec.names.down, embed, inner, spec.mlp_bias);
   if (gate_) {
@@ -94,22 +103,27 @@ Mlp::Mlp(const ModuleScope& scope, const DecoderSpec& spec) : activation_(spec.a
 
 at::Tensor Mlp::forward(const at::Tensor& hidden) const {
   if (!gate_) return down_->forward(ops::activate(up_->forward(hidden), activation_));
-  return down_->forward(ops::gated_activation(gate_->forward(hidden), up_->forward(hidden), activation_));
+  return down_->forward(
+      ops::gated_activation(gate_->forward(hidden), up_->forward(hidden), activation_));
 }
 
-EmbeddingBlock::EmbeddingBlock(ModelParts& parts, const DecoderSpec& spec) : NamedBlock(spec.names.embedding) {
+EmbeddingBlock::EmbeddingBlock(ModelParts& parts, const DecoderSpec& spec)
+    : NamedBlock(spec.names.embedding) {
   const Dimension embed = dimension("embed", spec.hidden_size);
-  tokens_ = std::make_unique<Embedding>(scope(parts, spec.names.embedding), dimension("vocab", spec.vocab_size), embed,
+  tokens_ = std::make_unique<Embedding>(scope(parts, spec.names.embedding),
+                                        dimension("vocab", spec.vocab_size), embed,
                                         spec.initializer_range);
   if (!spec.names.positions.empty()) {
     positions_ = std::make_unique<Embedding>(scope(parts, spec.names.positions),
-                                             dimension("positions", spec.max_positions), embed, spec.initializer_range);
+                                             dimension("positions", spec.max_positions), embed,
+                                             spec.initializer_range);
   }
 }
 
 BlockState EmbeddingBlock::forward(BlockState state, const BatchContext& context) {
   if (!state.hidden.defined()) state.hidden = tokens_->forward(context.input_ids, compute_dtype_);
-  if (positions_) state.hidden = state.hidden + positions_->forward(context.position_ids, compute_dtype_);
+  if (positions_)
+    state.hidden = state.hidden + positions_->forward(context.position_ids, compute_dtype_);
   return state;
 }
 
@@ -124,13 +138,16 @@ DecoderBlock::DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int6
 }
 
 BlockState DecoderBlock::forward(BlockState state, const BatchContext& context) {
-  state.hidden = state.hidden + attention_->forward(attention_norm_->forward(state.hidden), context);
+  state.hidden =
+      state.hidden + attention_->forward(attention_norm_->forward(state.hidden), context);
   state.hidden = state.hidden + mlp_->forward(mlp_norm_->forward(state.hidden));
   return state;
 }
 
-FinalNormBlock::FinalNormBlock(ModelParts& parts, const DecoderSpec& spec) : NamedBlock(spec.names.final_norm) {
-  norm_ = std::make_unique<Norm>(scope(parts, name()), spec.norm, dimension("embed", spec.hidden_size));
+FinalNormBlock::FinalNormBlock(ModelParts& parts, const DecoderSpec& spec)
+    : NamedBlock(spec.names.final_norm) {
+  norm_ =
+      std::make_unique<Norm>(scope(parts, name()), spec.norm, dimension("embed", spec.hidden_size));
 }
 
 BlockState FinalNormBlock::forward(BlockState state, const BatchContext&) {

@@ -51,7 +51,8 @@ class ESPALIER_API Mlp {
   std::unique_ptr<Linear> down_;
 };
 
-/// A block with a name and the list of its parameters, filled by the scope that it hands to its modules.
+/// A block with a name and the list of its parameters, filled by the scope that it hands to its
+/// modules.
 class ESPALIER_API NamedBlock : public Block {
  public:
   explicit NamedBlock(std::string name) : name_(std::move(name)) {}
@@ -59,7 +60,9 @@ class ESPALIER_API NamedBlock : public Block {
   const std::vector<std::shared_ptr<Parameter>>& parameters() const override { return parameters_; }
 
  protected:
-  ModuleScope scope(ModelParts& parts, const std::string& prefix) { return {parts, parameters_, prefix}; }
+  ModuleScope scope(ModelParts& parts, const std::string& prefix) {
+    return {parts, parameters_, prefix};
+  }
 
  private:
   std::string name_;

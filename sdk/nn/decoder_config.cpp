@@ -16,7 +16,8 @@ DecoderSpec decoder_spec_from_config(const Value& config) {
   read.require(spec.num_attention_heads % spec.num_key_value_heads == 0, "num_key_value_heads",
                "a divisor of num_attention_heads");
   if (!read.has("head_dim")) {
-    read.require(spec.hidden_size % spec.num_attention_heads == 0, "num_attention_heads", "a divisor of hidden_size");
+    read.require(spec.hidden_size % spec.num_attention_heads == 0, "num_attention_heads",
+                 "a divisor of hidden_size");
   }
   spec.head_dim = read.size("head_dim", spec.hidden_size / spec.num_attention_heads);
   spec.max_positions = read.size("max_position_embeddings", 2048);
@@ -29,7 +30,8 @@ DecoderSpec decoder_spec_from_config(const Value& config) {
   return spec;
 }
 
-std::vector<std::optional<std::int64_t>> sliding_windows_from_config(const Value& config, std::int64_t num_layers,
+std::vector<std::optional<std::int64_t>> sliding_windows_from_config(const Value& config,
+                                                                     std::int64_t num_layers,
                                                                      std::int64_t first_layer) {
   const ConfigReader read(config);
   std::vector<std::optional<std::int64_t>> windows(static_cast<std::size_t>(num_layers));
@@ -37,11 +39,13 @@ std::vector<std::optional<std::int64_t>> sliding_windows_from_config(const Value
   const std::int64_t window = read.size("sliding_window");
   const Value* types = read.find("layer_types");
   if (types != nullptr) {
-    read.require(types->is_array() && types->as_array().size() >= windows.size(), "layer_types", "one entry a layer");
+    read.require(types->is_array() && types->as_array().size() >= windows.size(), "layer_types",
+                 "one entry a layer");
   }
   for (std::size_t layer = 0; layer < windows.size(); ++layer) {
-    const bool slides = types != nullptr ? types->as_array()[layer].as_string() == "sliding_attention"
-                                         : static_cast<std::int64_t>(layer) >= first_layer;
+    const bool slides = types != nullptr
+                            ? types->as_array()[layer].as_string() == "sliding_attention"
+                            : static_cast<std::int64_t>(layer) >= first_layer;
     if (slides) windows[layer] = window;
   }
   return windows;

@@ -13,12 +13,16 @@ namespace espalier::nn {
 /// The output projection; shares the embedding's weight where the family ties them.
 class DecoderModel::LinearHead final : public Head {
  public:
-  LinearHead(DecoderModel& model, const DecoderSpec& spec) : model_(model), vocab_size_(spec.vocab_size) {
+  LinearHead(DecoderModel& model, const DecoderSpec& spec)
+      : model_(model), vocab_size_(spec.vocab_size) {
     const ModuleScope scope(model.parts_, parameters_, spec.names.head);
     if (spec.tie_word_embeddings) {
       linear_ = std::make_unique<Linear>(scope, model.embedding_->embedding().weight());
     } else {
-      const LinearSpec linear{{{{"vocab", spec.vocab_size, 1}}}, {{{"embed", spec.hidden_size, 1}}}, false, false,
+      const LinearSpec linear{{{{"vocab", spec.vocab_size, 1}}},
+                              {{{"embed", spec.hidden_size, 1}}},
+                              false,
+                              false,
                               spec.initializer_range};
       linear_ = std::make_unique<Linear>(scope, linear);
     }
@@ -26,7 +30,9 @@ class DecoderModel::LinearHead final : public Head {
 
   std::int64_t vocab_size() const override { return vocab_size_; }
   std::shared_ptr<void> scope() override { return model_.runner_->head_scope(parameters_); }
-  at::Tensor project(const at::Tensor& hidden_rows) override { return linear_->forward(hidden_rows); }
+  at::Tensor project(const at::Tensor& hidden_rows) override {
+    return linear_->forward(hidden_rows);
+  }
   Linear& linear() override { return *linear_; }
 
  private:
@@ -36,7 +42,8 @@ class DecoderModel::LinearHead final : public Head {
   std::unique_ptr<Linear> linear_;
 };
 
-DecoderModel::DecoderModel(DecoderSpec spec) : spec_(std::move(spec)), runner_(std::make_shared<BlockRunner>()) {
+DecoderModel::DecoderModel(DecoderSpec spec)
+    : spec_(std::move(spec)), runner_(std::make_shared<BlockRunner>()) {
   embedding_ = std::make_unique<EmbeddingBlock>(parts_, spec_);
   for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
     layers_.push_back(std::make_unique<DecoderBlock>(parts_, spec_, layer));
@@ -58,8 +65,9 @@ std::vector<Tower> DecoderModel::towers() {
 }
 
 ModelShape DecoderModel::shape() const {
-  return {spec_.hidden_size,         spec_.intermediate_size, spec_.num_layers, spec_.num_attention_heads,
-          spec_.num_key_value_heads, spec_.head_dim,          spec_.vocab_size, spec_.max_positions};
+  return {spec_.hidden_size,         spec_.intermediate_size,   spec_.num_layers,
+          spec_.num_attention_heads, spec_.num_key_value_heads, spec_.head_dim,
+          spec_.vocab_size,          spec_.max_positions};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {
@@ -82,7 +90,8 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
   context.layout = make_layout(input);
   context.cache = input.cache;
   context.training = training_;
-  if (input.get("input_ids").defined()) context.input_ids = context.layout.flatten(input.get("input_ids"));
+  if (input.get("input_ids").defined())
+    context.input_ids = context.layout.flatten(input.get("input_ids"));
   if (input.get("position_ids").defined()) {
     context.position_ids = context.layout.flatten(input.get("position_ids"));
   } else {
@@ -90,10 +99,12 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
     for (std::int64_t d = 0; d < context.layout.documents(); ++d) {
       const std::size_t i = static_cast<std::size_t>(d);
       const std::int64_t first = input.cache == nullptr ? 0 : input.cache->length(d);
-      const std::int64_t length = context.layout.document_starts[i + 1] - context.layout.document_starts[i];
+      const std::int64_t length =
+          context.layout.document_starts[i + 1] - context.layout.document_starts[i];
       positions.push_back(at::arange(first, first + length, at::TensorOptions().dtype(at::kLong)));
     }
-    context.position_ids = positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong)) : at::cat(positions);
+    context.position_ids = positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong))
+                                             : at::cat(positions);
   }
   if (spec_.rotary) {
     std::tie(context.rotary_cos, context.rotary_sin) =

@@ -11,7 +11,8 @@
 
 namespace espalier::nn {
 
-/// Where the parts of a decoder are called what, relative to `layer` for those inside a layer. "{}" is the layer number.
+/// Where the parts of a decoder are called what, relative to `layer` for those inside a layer. "{}"
+/// is the layer number.
 struct DecoderNames {
   std::string embedding = "model.embed_tokens";
   std::string positions;  ///< learned position table; "" without one
@@ -32,7 +33,8 @@ struct DecoderNames {
 
 /// A decoder family as data: what differs between families that share the plan
 ///   h += attention(norm(h));  h += mlp(norm(h)).
-/// A family plugin translates config.json to this; what it can't say, the family writes as its own block.
+/// A family plugin translates config.json to this; what it can't say, the family writes as its own
+/// block.
 struct DecoderSpec {
   DecoderNames names;
   std::int64_t vocab_size = 0;
@@ -51,11 +53,12 @@ struct DecoderSpec {
   bool mlp_bias = false;
   bool transposed_linears = false;  ///< weights stored as [in, out]
   ops::Activation activation = ops::Activation::kSilu;
-  std::optional<double> attention_scale;                        ///< default 1 / sqrt(head_dim)
-  std::vector<std::optional<std::int64_t>> sliding_windows;     ///< one a layer; empty: none anywhere
+  std::optional<double> attention_scale;                     ///< default 1 / sqrt(head_dim)
+  std::vector<std::optional<std::int64_t>> sliding_windows;  ///< one a layer; empty: none anywhere
   bool tie_word_embeddings = false;
   double initializer_range = 0.02;
-  /// Names on disk that carry nothing new ("model.layers.0.self_attn.rotary_emb.inv_freq"): patterns with '*'.
+  /// Names on disk that carry nothing new ("model.layers.0.self_attn.rotary_emb.inv_freq"):
+  /// patterns with '*'.
   std::vector<std::string> ignored_on_disk;
 };
 

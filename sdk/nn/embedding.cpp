@@ -8,7 +8,8 @@ namespace espalier::nn {
 
 EmbeddingExtension::~EmbeddingExtension() = default;
 
-Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns, double initial_standard_deviation)
+Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns,
+                     double initial_standard_deviation)
     : name_(scope.prefix()) {
   weight_ = scope.parameter("weight", {std::move(rows), std::move(columns)},
                             {Initialisation::Kind::kNormal, initial_standard_deviation});
@@ -22,14 +23,16 @@ at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const
     const std::int64_t lowest = ids.min().item<std::int64_t>();
     const std::int64_t highest = ids.max().item<std::int64_t>();
     if (lowest < 0 || highest >= rows) {
-      throw_bad_input("an id is outside the table of '" + name_ + "'", std::to_string(lowest < 0 ? lowest : highest),
-                      "0 to " + std::to_string(rows - 1), name_,
-                      "the tokenizer and the model do not belong together, or a sequence is too long");
+      throw_bad_input(
+          "an id is outside the table of '" + name_ + "'",
+          std::to_string(lowest < 0 ? lowest : highest), "0 to " + std::to_string(rows - 1), name_,
+          "the tokenizer and the model do not belong together, or a sequence is too long");
     }
   }
   const at::Tensor local = redistribution_.input ? redistribution_.input(ids) : ids;
   at::Tensor output = storage_->rows(local, dtype);
-  for (const auto& extension : extensions_) output = extension->apply(*this, local, std::move(output));
+  for (const auto& extension : extensions_)
+    output = extension->apply(*this, local, std::move(output));
   return redistribution_.output ? redistribution_.output(output) : output;
 }
 

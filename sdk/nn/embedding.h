@@ -23,14 +23,16 @@ class ESPALIER_API EmbeddingExtension {
   virtual ~EmbeddingExtension();
 
   /// ids [tokens] int64, output [tokens, embed] so far -> [tokens, embed].
-  virtual at::Tensor apply(const Embedding& embedding, const at::Tensor& ids, at::Tensor output) = 0;
+  virtual at::Tensor apply(const Embedding& embedding, const at::Tensor& ids,
+                           at::Tensor output) = 0;
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
 };
 
 /// A table [rows, embed]; ids [tokens] -> [tokens, embed].
 class ESPALIER_API Embedding {
  public:
-  Embedding(ModuleScope scope, Dimension rows, Dimension columns, double initial_standard_deviation);
+  Embedding(ModuleScope scope, Dimension rows, Dimension columns,
+            double initial_standard_deviation);
   Embedding(const Embedding&) = delete;
   Embedding& operator=(const Embedding&) = delete;
 
@@ -41,7 +43,9 @@ class ESPALIER_API Embedding {
   const std::shared_ptr<Parameter>& weight() const { return weight_; }
   const WeightStorage& storage() const { return *storage_; }
   void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
-  void add_extension(std::shared_ptr<EmbeddingExtension> extension) { extensions_.push_back(std::move(extension)); }
+  void add_extension(std::shared_ptr<EmbeddingExtension> extension) {
+    extensions_.push_back(std::move(extension));
+  }
   RedistributionSeat& redistribution() { return redistribution_; }
 
  private:

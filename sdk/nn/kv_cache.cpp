@@ -28,10 +28,11 @@ std::int64_t KvCache::length(std::int64_t document) const {
   return d < lengths_.size() ? lengths_[d] : 0;
 }
 
-std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, std::int64_t document, const at::Tensor& k,
-                                                  const at::Tensor& v) {
+std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, std::int64_t document,
+                                                  const at::Tensor& k, const at::Tensor& v) {
   std::vector<Stored>& documents = layers_[static_cast<std::size_t>(layer)];
-  if (documents.size() <= static_cast<std::size_t>(document)) documents.resize(static_cast<std::size_t>(document) + 1);
+  if (documents.size() <= static_cast<std::size_t>(document))
+    documents.resize(static_cast<std::size_t>(document) + 1);
   Stored& stored = documents[static_cast<std::size_t>(document)];
   const std::int64_t used = length(document);
   const std::int64_t total = used + k.size(0);
@@ -45,14 +46,16 @@ std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, std::int64
 void KvCache::reorder(const std::vector<std::int64_t>& documents) {
   const auto pick = [&](auto& list) {
     std::remove_reference_t<decltype(list)> picked;
-    for (const std::int64_t document : documents) picked.push_back(list[static_cast<std::size_t>(document)]);
+    for (const std::int64_t document : documents)
+      picked.push_back(list[static_cast<std::size_t>(document)]);
     list = std::move(picked);
   };
   for (std::vector<Stored>& layer : layers_) {
     pick(layer);
     for (std::size_t i = 0; i < documents.size(); ++i) {
-      const bool seen_before = std::find(documents.begin(), documents.begin() + static_cast<std::ptrdiff_t>(i),
-                                         documents[i]) != documents.begin() + static_cast<std::ptrdiff_t>(i);
+      const bool seen_before =
+          std::find(documents.begin(), documents.begin() + static_cast<std::ptrdiff_t>(i),
+                    documents[i]) != documents.begin() + static_cast<std::ptrdiff_t>(i);
       if (seen_before) layer[i] = {layer[i].k.clone(), layer[i].v.clone()};
     }
   }

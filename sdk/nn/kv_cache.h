@@ -10,17 +10,20 @@
 
 namespace espalier {
 
-/// Keys and values of the documents that a generation continues. Grows by doubling, so appending one token is cheap.
+/// Keys and values of the documents that a generation continues. Grows by doubling, so appending
+/// one token is cheap.
 class ESPALIER_API KvCache {
  public:
   explicit KvCache(std::int64_t layers);
 
   /// Tokens stored for a document (the same in every layer once a forward pass is through).
   std::int64_t length(std::int64_t document) const;
-  /// Appends k, v [tokens, kv_heads, head_dim] of one document and returns all of them, oldest first.
-  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, std::int64_t document, const at::Tensor& k,
-                                           const at::Tensor& v);
-  /// Keeps the documents listed, in that order, with repeats (beam search). Copies where one is kept twice.
+  /// Appends k, v [tokens, kv_heads, head_dim] of one document and returns all of them, oldest
+  /// first.
+  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, std::int64_t document,
+                                           const at::Tensor& k, const at::Tensor& v);
+  /// Keeps the documents listed, in that order, with repeats (beam search). Copies where one is
+  /// kept twice.
   void reorder(const std::vector<std::int64_t>& documents);
   /// Called by the model at the end of a forward pass: tokens appended to each document.
   void advance(const std::vector<std::int64_t>& tokens);

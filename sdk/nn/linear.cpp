@@ -8,7 +8,8 @@ LinearExtension::~LinearExtension() = default;
 
 Linear::Linear(ModuleScope scope, const LinearSpec& spec) : name_(scope.prefix()) {
   weight_ = scope.parameter("weight", {spec.out, spec.in},
-                            {Initialisation::Kind::kNormal, spec.initial_standard_deviation}, spec.transposed_on_disk);
+                            {Initialisation::Kind::kNormal, spec.initial_standard_deviation},
+                            spec.transposed_on_disk);
   if (spec.bias) bias_ = scope.parameter("bias", {spec.out}, {Initialisation::Kind::kZeros, 0.0});
   storage_ = std::make_unique<DenseWeight>(weight_);
   scope.parts().linears.push_back(this);
@@ -24,7 +25,8 @@ Linear::Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight)
 at::Tensor Linear::forward(const at::Tensor& input) const {
   const at::Tensor local = redistribution_.input ? redistribution_.input(input) : input;
   at::Tensor output = storage_->linear(local, bias_ ? bias_->computed() : at::Tensor());
-  for (const auto& extension : extensions_) output = extension->apply(*this, local, std::move(output));
+  for (const auto& extension : extensions_)
+    output = extension->apply(*this, local, std::move(output));
   return redistribution_.output ? redistribution_.output(output) : output;
 }
 

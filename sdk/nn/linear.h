@@ -14,7 +14,8 @@ namespace espalier::nn {
 
 class Linear;
 
-/// Adds to what a Linear computes (LoRA, DoRA, ...). Extensions form a chain in the order of attachment.
+/// Adds to what a Linear computes (LoRA, DoRA, ...). Extensions form a chain in the order of
+/// attachment.
 class ESPALIER_API LinearExtension {
  public:
   LinearExtension() = default;
@@ -27,7 +28,8 @@ class ESPALIER_API LinearExtension {
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
 };
 
-/// Where a tensor is redistributed between ranks on its way into or out of a module; empty: nothing happens.
+/// Where a tensor is redistributed between ranks on its way into or out of a module; empty: nothing
+/// happens.
 struct RedistributionSeat {
   std::function<at::Tensor(const at::Tensor&)> input;
   std::function<at::Tensor(const at::Tensor&)> output;
@@ -60,7 +62,9 @@ class ESPALIER_API Linear {
   const std::shared_ptr<Parameter>& bias() const { return bias_; }
   const WeightStorage& storage() const { return *storage_; }
   void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
-  void add_extension(std::shared_ptr<LinearExtension> extension) { extensions_.push_back(std::move(extension)); }
+  void add_extension(std::shared_ptr<LinearExtension> extension) {
+    extensions_.push_back(std::move(extension));
+  }
   void clear_extensions() { extensions_.clear(); }
   const std::vector<std::shared_ptr<LinearExtension>>& extensions() const { return extensions_; }
   RedistributionSeat& redistribution() { return redistribution_; }

@@ -9,11 +9,12 @@
 
 namespace espalier::nn {
 
-/// Where a module puts what it declares while it is built: the model's parts, the parameters of the block that it
-/// belongs to, and the prefix of its names.
+/// Where a module puts what it declares while it is built: the model's parts, the parameters of the
+/// block that it belongs to, and the prefix of its names.
 class ModuleScope {
  public:
-  ModuleScope(ModelParts& parts, std::vector<std::shared_ptr<Parameter>>& block_parameters, std::string prefix)
+  ModuleScope(ModelParts& parts, std::vector<std::shared_ptr<Parameter>>& block_parameters,
+              std::string prefix)
       : parts_(&parts), block_parameters_(&block_parameters), prefix_(std::move(prefix)) {}
 
   ModuleScope child(const std::string& name) const {
@@ -24,7 +25,8 @@ class ModuleScope {
     return prefix_.empty() ? name : prefix_ + "." + name;
   }
 
-  /// A new parameter named prefix.name. `transposed`: stored on disk with its two dimensions swapped.
+  /// A new parameter named prefix.name. `transposed`: stored on disk with its two dimensions
+  /// swapped.
   std::shared_ptr<Parameter> parameter(const std::string& name, std::vector<Dimension> dimensions,
                                        Initialisation initialisation, bool transposed = false) {
     auto parameter = std::make_shared<Parameter>(
@@ -35,7 +37,9 @@ class ModuleScope {
     return parameter;
   }
   /// Uses a parameter of another module here (tied weights).
-  void share(const std::shared_ptr<Parameter>& parameter) { block_parameters_->push_back(parameter); }
+  void share(const std::shared_ptr<Parameter>& parameter) {
+    block_parameters_->push_back(parameter);
+  }
 
   ModelParts& parts() { return *parts_; }
   const std::string& prefix() const { return prefix_; }

@@ -8,7 +8,8 @@
 namespace espalier::nn {
 
 Norm::Norm(ModuleScope scope, const NormSpec& spec, Dimension size) : spec_(spec) {
-  const auto start = spec.weight_offset == 0 ? Initialisation::Kind::kOnes : Initialisation::Kind::kZeros;
+  const auto start =
+      spec.weight_offset == 0 ? Initialisation::Kind::kOnes : Initialisation::Kind::kZeros;
   weight_ = scope.parameter("weight", {size}, {start, 0.0});
   if (spec.bias) bias_ = scope.parameter("bias", {size}, {Initialisation::Kind::kZeros, 0.0});
 }

@@ -13,7 +13,7 @@ enum class NormKind { kRms, kLayer };
 struct NormSpec {
   NormKind kind = NormKind::kRms;
   double eps = 1e-6;
-  bool bias = false;          ///< LayerNorm only
+  bool bias = false;           ///< LayerNorm only
   double weight_offset = 0.0;  ///< 1 for families that store w - 1 (gemma)
 };
 

@@ -20,7 +20,8 @@
 namespace espalier::nn {
 namespace {
 
-const std::vector<std::string> kKindNames = {"default", "linear", "dynamic", "yarn", "longrope", "llama3"};
+const std::vector<std::string> kKindNames = {"default", "linear",   "dynamic",
+                                             "yarn",    "longrope", "llama3"};
 
 RotarySpec::Kind kind_from_name(std::string name) {
   if (name == "su") name = "longrope";  // the name in the first Phi-3 files
@@ -55,8 +56,8 @@ class ScalingReader {
   }
   void require(const char* key, const char* kind) const {
     if (find(key) != nullptr) return;
-    throw_bad_input(std::string("rotary scaling '") + kind + "' needs '" + key + "'", {}, "a number",
-                    "config.json: rope_scaling");
+    throw_bad_input(std::string("rotary scaling '") + kind + "' needs '" + key + "'", {},
+                    "a number", "config.json: rope_scaling");
   }
 
  private:
@@ -65,18 +66,23 @@ class ScalingReader {
 
 /// theta^(2i / dim), float32, as transformers computes it.
 at::Tensor wavelength_factors(double theta, std::int64_t dim) {
-  const at::Tensor exponent = at::arange(0, dim, 2, at::TensorOptions().dtype(at::kLong)).to(at::kFloat).div_(
-      static_cast<double>(dim));
+  const at::Tensor exponent = at::arange(0, dim, 2, at::TensorOptions().dtype(at::kLong))
+                                  .to(at::kFloat)
+                                  .div_(static_cast<double>(dim));
   return at::pow(theta, exponent);
 }
 
-double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+double yarn_scale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
-/// Peng et al. 2023, "YaRN": high frequencies keep their length, low ones are interpolated, a ramp in between.
+/// Peng et al. 2023, "YaRN": high frequencies keep their length, low ones are interpolated, a ramp
+/// in between.
 at::Tensor yarn_frequencies(const RotarySpec& spec, double original) {
   const double dim = static_cast<double>(spec.dim);
   const auto correction = [&](double rotations) {
-    return dim * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(spec.theta));
+    return dim * std::log(original / (rotations * 2 * std::numbers::pi)) /
+           (2 * std::log(spec.theta));
   };
   double low = correction(spec.beta_fast);
   double high = correction(spec.beta_slow);
@@ -88,14 +94,16 @@ at::Tensor yarn_frequencies(const RotarySpec& spec, double original) {
   high = std::min(high, dim - 1);
   if (low == high) high += 0.001;  // no division by zero
   const at::Tensor wave = wavelength_factors(spec.theta, spec.dim);
-  const at::Tensor ramp =
-      at::arange(spec.dim / 2, at::TensorOptions().dtype(at::kFloat)).sub(low).div(high - low).clamp(0, 1);
+  const at::Tensor ramp = at::arange(spec.dim / 2, at::TensorOptions().dtype(at::kFloat))
+                              .sub(low)
+                              .div(high - low)
+                              .clamp(0, 1);
   const at::Tensor keep = 1 - ramp;
   return at::reciprocal(wave * spec.factor) * (1 - keep) + at::reciprocal(wave) * keep;
 }
 
-/// Llama 3.1: wavelengths beyond the low-frequency limit are stretched, those below the high one kept, with a smooth
-/// step in between.
+/// Llama 3.1: wavelengths beyond the low-frequency limit are stretched, those below the high one
+/// kept, with a smooth step in between.
 at::Tensor llama3_frequencies(const RotarySpec& spec, double original) {
   const at::Tensor frequency = at::reciprocal(wavelength_factors(spec.theta, spec.dim));
   const at::Tensor wavelength = at::reciprocal(frequency) * (2 * std::numbers::pi);
@@ -105,7 +113,8 @@ at::Tensor llama3_frequencies(const RotarySpec& spec, double original) {
                             (spec.high_freq_factor - spec.low_freq_factor);
   const at::Tensor stretched = at::where(is_low, frequency / spec.factor, frequency);
   const at::Tensor blended = (1 - smooth) * stretched / spec.factor + smooth * stretched;
-  return at::where(at::logical_and(at::logical_not(is_low), at::logical_not(is_high)), blended, stretched);
+  return at::where(at::logical_and(at::logical_not(is_low), at::logical_not(is_high)), blended,
+                   stretched);
 }
 
 /// Inverse frequencies [dim / 2] for a text of `length` tokens.
@@ -115,17 +124,21 @@ at::Tensor frequencies(const RotarySpec& spec, double length) {
                               ? static_cast<double>(spec.original_max_position_embeddings)
                               : maximum;
   switch (spec.kind) {
-    case RotarySpec::Kind::kDefault: return at::reciprocal(wavelength_factors(spec.theta, spec.dim));
-    case RotarySpec::Kind::kLinear: return at::reciprocal(wavelength_factors(spec.theta, spec.dim)) / spec.factor;
+    case RotarySpec::Kind::kDefault:
+      return at::reciprocal(wavelength_factors(spec.theta, spec.dim));
+    case RotarySpec::Kind::kLinear:
+      return at::reciprocal(wavelength_factors(spec.theta, spec.dim)) / spec.factor;
     case RotarySpec::Kind::kDynamic: {
       const double dim = static_cast<double>(spec.dim);
       const double stretch = spec.factor * std::max(length, maximum) / maximum - (spec.factor - 1);
-      return at::reciprocal(wavelength_factors(spec.theta * std::pow(stretch, dim / (dim - 2)), spec.dim));
+      return at::reciprocal(
+          wavelength_factors(spec.theta * std::pow(stretch, dim / (dim - 2)), spec.dim));
     }
     case RotarySpec::Kind::kYarn: return yarn_frequencies(spec, original);
     case RotarySpec::Kind::kLongrope: {
       const std::vector<double>& factors = length > original ? spec.long_factor : spec.short_factor;
-      const at::Tensor extension = at::tensor(factors, at::TensorOptions().dtype(at::kDouble)).to(at::kFloat);
+      const at::Tensor extension =
+          at::tensor(factors, at::TensorOptions().dtype(at::kDouble)).to(at::kFloat);
       return at::reciprocal(extension * wavelength_factors(spec.theta, spec.dim));
     }
     case RotarySpec::Kind::kLlama3: return llama3_frequencies(spec, original);
@@ -142,7 +155,8 @@ double attention_scaling(const RotarySpec& spec) {
     return yarn_scale(spec.factor, spec.mscale) / yarn_scale(spec.factor, spec.mscale_all_dim);
   }
   if (spec.factor <= 1) return 1.0;
-  return std::sqrt(1 + std::log(spec.factor) / std::log(static_cast<double>(spec.original_max_position_embeddings)));
+  return std::sqrt(1 + std::log(spec.factor) /
+                           std::log(static_cast<double>(spec.original_max_position_embeddings)));
 }
 
 void read_scaling(RotarySpec& spec, const ScalingReader& scaling) {
@@ -176,9 +190,11 @@ void check_scaling(const RotarySpec& spec, const ScalingReader& scaling) {
     default: scaling.require("factor", name.c_str());
   }
   for (const auto* factors : {&spec.short_factor, &spec.long_factor}) {
-    if (spec.kind == RotarySpec::Kind::kLongrope && static_cast<std::int64_t>(factors->size()) != spec.dim / 2) {
-      throw_bad_input("a list of rotary factors has the wrong length", std::to_string(factors->size()),
-                      std::to_string(spec.dim / 2) + " numbers", "config.json: rope_scaling");
+    if (spec.kind == RotarySpec::Kind::kLongrope &&
+        static_cast<std::int64_t>(factors->size()) != spec.dim / 2) {
+      throw_bad_input("a list of rotary factors has the wrong length",
+                      std::to_string(factors->size()), std::to_string(spec.dim / 2) + " numbers",
+                      "config.json: rope_scaling");
     }
   }
 }
@@ -205,9 +221,12 @@ RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim) {
   if (kind != nullptr) spec.kind = kind_from_name(kind->as_string());
   read_scaling(spec, scaling);
   top.read("original_max_position_embeddings", spec.original_max_position_embeddings);
-  if (spec.original_max_position_embeddings == 0) spec.original_max_position_embeddings = spec.max_position_embeddings;
-  const bool ratio_is_factor = spec.kind == RotarySpec::Kind::kYarn || spec.kind == RotarySpec::Kind::kLongrope;
-  if (ratio_is_factor && scaling.find("factor") == nullptr && spec.original_max_position_embeddings > 0) {
+  if (spec.original_max_position_embeddings == 0)
+    spec.original_max_position_embeddings = spec.max_position_embeddings;
+  const bool ratio_is_factor =
+      spec.kind == RotarySpec::Kind::kYarn || spec.kind == RotarySpec::Kind::kLongrope;
+  if (ratio_is_factor && scaling.find("factor") == nullptr &&
+      spec.original_max_position_embeddings > 0) {
     spec.factor = static_cast<double>(spec.max_position_embeddings) /
                   static_cast<double>(spec.original_max_position_embeddings);
   }
@@ -215,7 +234,8 @@ RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim) {
   return spec;
 }
 
-std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec, const at::Tensor& position_ids,
+std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec,
+                                                const at::Tensor& position_ids,
                                                 const TokenLayout& layout) {
   const at::Tensor positions = position_ids.to(at::kFloat).unsqueeze(-1);  // [tokens, 1]
   at::Tensor angles;                                                       // [tokens, dim / 2]

@@ -13,7 +13,8 @@
 
 namespace espalier::nn {
 
-/// Rotary position embedding with all scalings of published configs. Field names are those of `rope_scaling`.
+/// Rotary position embedding with all scalings of published configs. Field names are those of
+/// `rope_scaling`.
 struct ESPALIER_API RotarySpec {
   enum class Kind { kDefault, kLinear, kDynamic, kYarn, kLongrope, kLlama3 };
 
@@ -39,13 +40,15 @@ struct ESPALIER_API RotarySpec {
   bool depends_on_length() const { return kind == Kind::kDynamic || kind == Kind::kLongrope; }
 };
 
-/// Reads `rope_theta` + `rope_scaling` (with `rope_type` or the older `type`) or the newer `rope_parameters` of a
-/// config.json. Throws Error(kBadInput) for an unknown kind or a missing key.
+/// Reads `rope_theta` + `rope_scaling` (with `rope_type` or the older `type`) or the newer
+/// `rope_parameters` of a config.json. Throws Error(kBadInput) for an unknown kind or a missing
+/// key.
 ESPALIER_API RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim);
 
-/// cos and sin, each [tokens, dim / 2] float32, for flat tokens at `position_ids` [tokens]. Frequencies that depend on
-/// the length take each document's own.
-ESPALIER_API std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec, const at::Tensor& position_ids,
+/// cos and sin, each [tokens, dim / 2] float32, for flat tokens at `position_ids` [tokens].
+/// Frequencies that depend on the length take each document's own.
+ESPALIER_API std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec,
+                                                             const at::Tensor& position_ids,
                                                              const TokenLayout& layout);
 
 }  // namespace espalier::nn

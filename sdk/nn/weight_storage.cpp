@@ -13,9 +13,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// y = x W^T with W stored in another dtype than x. Only x and the stored W are kept for the backward pass.
+/// y = x W^T with W stored in another dtype than x. Only x and the stored W are kept for the
+/// backward pass.
 struct ConvertingLinear : torch::autograd::Function<ConvertingLinear> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input,
+                            const at::Tensor& weight) {
     context->save_for_backward({input, weight});
     return at::linear(input, weight.to(input.scalar_type()));
   }
@@ -50,6 +52,8 @@ at::Tensor DenseWeight::rows(const at::Tensor& ids, at::ScalarType dtype) const 
 
 at::Tensor DenseWeight::dense(at::ScalarType dtype) const { return weight_->computed().to(dtype); }
 
-std::int64_t DenseWeight::bytes() const { return static_cast<std::int64_t>(weight_->value().nbytes()); }
+std::int64_t DenseWeight::bytes() const {
+  return static_cast<std::int64_t>(weight_->value().nbytes());
+}
 
 }  // namespace espalier::nn

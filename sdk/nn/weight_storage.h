@@ -9,7 +9,8 @@
 
 namespace espalier::nn {
 
-/// How a weight is held: dense here; a quantizer puts int8, nf4 or fp8 in its place. Names and modules stay the same.
+/// How a weight is held: dense here; a quantizer puts int8, nf4 or fp8 in its place. Names and
+/// modules stay the same.
 class ESPALIER_API WeightStorage {
  public:
   WeightStorage() = default;
@@ -29,8 +30,9 @@ class ESPALIER_API WeightStorage {
   virtual std::int64_t bytes() const = 0;
 };
 
-/// One parameter in any floating dtype. Where the storage dtype differs from the compute dtype it is converted for each
-/// product and again in the backward pass, so that no converted copy lives between the two.
+/// One parameter in any floating dtype. Where the storage dtype differs from the compute dtype it
+/// is converted for each product and again in the backward pass, so that no converted copy lives
+/// between the two.
 class ESPALIER_API DenseWeight final : public WeightStorage {
  public:
   explicit DenseWeight(std::shared_ptr<Parameter> weight) : weight_(std::move(weight)) {}

@@ -35,7 +35,8 @@ Tensors forward(const Tensors& inputs, const OpAttributes& attributes, Saved& sa
   return {at::where(keep, loss, at::zeros_like(loss)).sum(at::kDouble).to(at::kFloat)};
 }
 
-// d/dlogits = (1 + 2 z lse) softmax - (1 - e) onehot - e / vocab; the soft cap multiplies by 1 - tanh^2
+// d/dlogits = (1 + 2 z lse) softmax - (1 - e) onehot - e / vocab; the soft cap multiplies by 1 -
+// tanh^2
 Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tensors& grad_outputs,
                  const std::vector<bool>&) {
   const auto [smoothing, z_loss, soft_cap, unused] = attributes.numbers;
@@ -54,19 +55,24 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
 
 }  // namespace
 
-OpImplementation cross_entropy_reference() { return {"cross_entropy", "reference", 0, {}, forward, backward}; }
+OpImplementation cross_entropy_reference() {
+  return {"cross_entropy", "reference", 0, {}, forward, backward};
+}
 
-at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels, const CrossEntropyOptions& options) {
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                         const CrossEntropyOptions& options) {
   const std::int64_t vocab = logits.size(-1);
   if (labels.numel() > 0) {
     const std::int64_t highest = labels.max().item<std::int64_t>();
     const std::int64_t lowest = labels.min().item<std::int64_t>();
     if (highest >= vocab || (lowest < 0 && lowest != kIgnoredLabel)) {
-      throw_bad_input("a label is outside the vocabulary", std::to_string(highest >= vocab ? highest : lowest),
-                      "0 to " + std::to_string(vocab - 1) + ", or -100 to ignore the position", "labels");
+      throw_bad_input(
+          "a label is outside the vocabulary", std::to_string(highest >= vocab ? highest : lowest),
+          "0 to " + std::to_string(vocab - 1) + ", or -100 to ignore the position", "labels");
     }
   }
-  return call("cross_entropy", {logits, labels}, {{options.label_smoothing, options.z_loss, options.soft_cap}, {}})[0];
+  return call("cross_entropy", {logits, labels},
+              {{options.label_smoothing, options.z_loss, options.soft_cap}, {}})[0];
 }
 
 }  // namespace espalier::ops

@@ -10,8 +10,9 @@ struct CrossEntropyOptions {
   double soft_cap = 0.0;         ///< logits become cap * tanh(logits / cap) first; 0: off
 };
 
-/// Summed cross entropy over the rows whose label is not -100, in float32 whatever the dtype of the logits.
-/// logits [rows, vocab], labels [rows] int64 -> scalar float32. No label at all gives 0 with a zero gradient.
+/// Summed cross entropy over the rows whose label is not -100, in float32 whatever the dtype of the
+/// logits. logits [rows, vocab], labels [rows] int64 -> scalar float32. No label at all gives 0
+/// with a zero gradient.
 ESPALIER_API at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                       const CrossEntropyOptions& options = {});
 

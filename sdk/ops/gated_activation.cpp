@@ -57,17 +57,21 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
 
 Activation activation_from_name(const std::string& name) {
   static const std::unordered_map<std::string, Activation> kNames = {
-      {"silu", Activation::kSilu},          {"swish", Activation::kSilu},
-      {"gelu", Activation::kGelu},          {"gelu_new", Activation::kGeluTanh},
-      {"gelu_pytorch_tanh", Activation::kGeluTanh}, {"gelu_fast", Activation::kGeluTanh},
-      {"relu", Activation::kRelu},          {"relu2", Activation::kReluSquared},
+      {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
+      {"gelu", Activation::kGelu},
+      {"gelu_new", Activation::kGeluTanh},
+      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"gelu_fast", Activation::kGeluTanh},
+      {"relu", Activation::kRelu},
+      {"relu2", Activation::kReluSquared},
       {"quick_gelu", Activation::kQuickGelu}};
   const auto found = kNames.find(name);
   if (found != kNames.end()) return found->second;
   std::vector<std::string> known;
   for (const auto& [known_name, activation] : kNames) known.push_back(known_name);
-  throw_bad_input("unknown activation function", name, "one of " + join_names(known), "config.json: hidden_act",
-                  did_you_mean(name, known));
+  throw_bad_input("unknown activation function", name, "one of " + join_names(known),
+                  "config.json: hidden_act", did_you_mean(name, known));
 }
 
 at::Tensor activate(const at::Tensor& x, Activation activation) {
@@ -82,7 +86,9 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
   return {};
 }
 
-OpImplementation gated_activation_reference() { return {"gated_activation", "reference", 0, {}, forward, backward}; }
+OpImplementation gated_activation_reference() {
+  return {"gated_activation", "reference", 0, {}, forward, backward};
+}
 
 at::Tensor gated_activation(const at::Tensor& gate, const at::Tensor& up, Activation activation) {
   return call("gated_activation", {gate, up}, {{}, {static_cast<std::int64_t>(activation)}})[0];

@@ -21,13 +21,15 @@ using torch::autograd::variable_list;
 
 constexpr std::size_t kMaximumInputs = 4;
 
-/// The one autograd node behind every op. The implementation outlives the graph: the table never shrinks. Autograd sees
-/// tensors only as direct arguments, not in a list; those that an op has not are undefined.
+/// The one autograd node behind every op. The implementation outlives the graph: the table never
+/// shrinks. Autograd sees tensors only as direct arguments, not in a list; those that an op has not
+/// are undefined.
 struct OpNode : torch::autograd::Function<OpNode> {
   using Input = std::optional<at::Tensor>;
 
-  static variable_list forward(AutogradContext* context, const Input& a, const Input& b, const Input& c, const Input& d,
-                               std::int64_t count, const OpImplementation* implementation,
+  static variable_list forward(AutogradContext* context, const Input& a, const Input& b,
+                               const Input& c, const Input& d, std::int64_t count,
+                               const OpImplementation* implementation,
                                const OpAttributes& attributes) {
     Saved saved;
     variable_list inputs;
@@ -79,11 +81,13 @@ OpTable& OpTable::instance() {
 
 OpTable::OpTable() {
   implementations_.reserve(256);  // nodes keep pointers into it
-  for (OpImplementation& implementation : reference_implementations()) add(std::move(implementation));
+  for (OpImplementation& implementation : reference_implementations())
+    add(std::move(implementation));
 }
 
 void OpTable::add(OpImplementation implementation) {
-  ESPALIER_ASSERT(implementations_.size() < implementations_.capacity(), "too many op implementations");
+  ESPALIER_ASSERT(implementations_.size() < implementations_.capacity(),
+                  "too many op implementations");
   implementations_.push_back(std::move(implementation));
 }
 
@@ -94,10 +98,12 @@ void OpTable::force(const std::string& op, const std::string& name) {
     ops.push_back(implementation.op);
     if (implementation.op == op) names.push_back(implementation.name);
   }
-  if (names.empty()) throw_bad_input("there is no op '" + op + "'", op, "one of the ops", "[kernels]", did_you_mean(op, ops));
+  if (names.empty())
+    throw_bad_input("there is no op '" + op + "'", op, "one of the ops", "[kernels]",
+                    did_you_mean(op, ops));
   if (std::find(names.begin(), names.end(), name) == names.end()) {
-    throw_bad_input("no kernel '" + name + "' for op '" + op + "'", name, "one of " + join_names(names),
-                    "[kernels] " + op, did_you_mean(name, names));
+    throw_bad_input("no kernel '" + name + "' for op '" + op + "'", name,
+                    "one of " + join_names(names), "[kernels] " + op, did_you_mean(name, names));
   }
   forced_.emplace_back(op, name);
 }
@@ -105,10 +111,12 @@ void OpTable::force(const std::string& op, const std::string& name) {
 const OpImplementation& OpTable::select(std::string_view op, const Tensors& inputs,
                                         const OpAttributes& attributes) const {
   const OpImplementation* best = nullptr;
-  const auto forced = std::find_if(forced_.rbegin(), forced_.rend(), [&](const auto& entry) { return entry.first == op; });
+  const auto forced = std::find_if(forced_.rbegin(), forced_.rend(),
+                                   [&](const auto& entry) { return entry.first == op; });
   for (const OpImplementation& candidate : implementations_) {
     if (candidate.op != op || (best != nullptr && candidate.priority <= best->priority)) continue;
-    if (forced != forced_.rend() && candidate.name != forced->second && candidate.priority != 0) continue;
+    if (forced != forced_.rend() && candidate.name != forced->second && candidate.priority != 0)
+      continue;
     if (!candidate.supports || candidate.supports(inputs, attributes)) best = &candidate;
   }
   ESPALIER_ASSERT(best != nullptr, "no implementation of op '" + std::string(op) + "'");
@@ -117,15 +125,19 @@ const OpImplementation& OpTable::select(std::string_view op, const Tensors& inpu
 
 Tensors call(std::string_view op, Tensors inputs, const OpAttributes& attributes) {
   const OpImplementation& implementation = OpTable::instance().select(op, inputs, attributes);
-  const bool records = at::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& t) {
+  const bool records = at::GradMode::is_enabled() &&
+                       std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& t) {
                          return t.defined() && t.requires_grad();
                        });
   if (records) {
     ESPALIER_ASSERT(inputs.size() <= kMaximumInputs, "an op has too many inputs");
     const auto count = static_cast<std::int64_t>(inputs.size());
     inputs.resize(kMaximumInputs);
-    const auto input = [&](std::size_t i) { return inputs[i].defined() ? OpNode::Input(inputs[i]) : std::nullopt; };
-    return OpNode::apply(input(0), input(1), input(2), input(3), count, &implementation, attributes);
+    const auto input = [&](std::size_t i) {
+      return inputs[i].defined() ? OpNode::Input(inputs[i]) : std::nullopt;
+    };
+    return OpNode::apply(input(0), input(1), input(2), input(3), count, &implementation,
+                         attributes);
   }
   Saved saved;
   return implementation.forward(inputs, attributes, saved);

@@ -26,28 +26,32 @@ struct Saved {
   Tensors tensors;
 };
 
-/// One implementation of a named op: forward and backward declared together, with what they save. All tensors of a call
-/// are on one device. Backward returns one gradient per input, undefined where `needs_grad` is false.
+/// One implementation of a named op: forward and backward declared together, with what they save.
+/// All tensors of a call are on one device. Backward returns one gradient per input, undefined
+/// where `needs_grad` is false.
 struct OpImplementation {
   std::string op;    ///< "rms_norm"
   std::string name;  ///< "reference", "avx512", ...
   int priority = 0;  ///< the highest that supports a call is taken; the reference has 0
   std::function<bool(const Tensors& inputs, const OpAttributes&)> supports;  ///< empty: always
   std::function<Tensors(const Tensors& inputs, const OpAttributes&, Saved&)> forward;
-  std::function<Tensors(const Saved&, const OpAttributes&, const Tensors& grad_outputs, const std::vector<bool>& needs_grad)>
+  std::function<Tensors(const Saved&, const OpAttributes&, const Tensors& grad_outputs,
+                        const std::vector<bool>& needs_grad)>
       backward;
 };
 
-/// The table of all known implementations. Filled while plugins load, before any model runs; read-only afterwards.
+/// The table of all known implementations. Filled while plugins load, before any model runs;
+/// read-only afterwards.
 class ESPALIER_API OpTable {
  public:
   static OpTable& instance();
 
   void add(OpImplementation implementation);
-  /// Restricts an op to one implementation ("[kernels] rms_norm = 'reference'"). Throws Error(kBadInput) with the nearest
-  /// names when there is none.
+  /// Restricts an op to one implementation ("[kernels] rms_norm = 'reference'"). Throws
+  /// Error(kBadInput) with the nearest names when there is none.
   void force(const std::string& op, const std::string& name);
-  const OpImplementation& select(std::string_view op, const Tensors& inputs, const OpAttributes& attributes) const;
+  const OpImplementation& select(std::string_view op, const Tensors& inputs,
+                                 const OpAttributes& attributes) const;
   const std::vector<OpImplementation>& implementations() const { return implementations_; }
 
  private:

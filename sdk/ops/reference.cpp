@@ -3,7 +3,8 @@
 namespace espalier::ops {
 
 std::vector<OpImplementation> reference_implementations() {
-  return {rms_norm_reference(), rotary_reference(), gated_activation_reference(), cross_entropy_reference()};
+  return {rms_norm_reference(), rotary_reference(), gated_activation_reference(),
+          cross_entropy_reference()};
 }
 
 }  // namespace espalier::ops

@@ -7,7 +7,8 @@
 namespace espalier::ops {
 namespace {
 
-// inputs: x, w; numbers: eps, offset; saved: x, w, r where r = 1 / sqrt(mean(x^2) + eps), [rows, 1] float32
+// inputs: x, w; numbers: eps, offset; saved: x, w, r where r = 1 / sqrt(mean(x^2) + eps), [rows, 1]
+// float32
 Tensors forward(const Tensors& inputs, const OpAttributes& attributes, Saved& saved) {
   const at::Tensor x = inputs[0].to(at::kFloat);
   const at::Tensor r = x.pow(2).mean(-1, /*keepdim=*/true).add_(attributes.numbers[0]).rsqrt_();
@@ -36,7 +37,9 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
 
 }  // namespace
 
-OpImplementation rms_norm_reference() { return {"rms_norm", "reference", 0, {}, forward, backward}; }
+OpImplementation rms_norm_reference() {
+  return {"rms_norm", "reference", 0, {}, forward, backward};
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset) {
   return call("rms_norm", {x, weight}, {{eps, offset}, {}})[0];

@@ -9,8 +9,10 @@
 namespace espalier::ops {
 namespace {
 
-/// [tokens, heads, head_dim] by angle (or its negative, which is the inverse and so the backward pass).
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved, double direction) {
+/// [tokens, heads, head_dim] by angle (or its negative, which is the inverse and so the backward
+/// pass).
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  bool interleaved, double direction) {
   const std::int64_t half = cos.size(1);
   const at::Tensor c = cos.unsqueeze(1);              // [tokens, 1, half]
   const at::Tensor s = sin.unsqueeze(1) * direction;  // [tokens, 1, half]
@@ -39,14 +41,18 @@ Tensors forward(const Tensors& inputs, const OpAttributes& attributes, Saved& sa
 
 Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tensors& grad_outputs,
                  const std::vector<bool>&) {
-  return {rotate(grad_outputs[0], saved.tensors[0], saved.tensors[1], attributes.integers[0] != 0, -1.0), {}, {}};
+  return {rotate(grad_outputs[0], saved.tensors[0], saved.tensors[1], attributes.integers[0] != 0,
+                 -1.0),
+          {},
+          {}};
 }
 
 }  // namespace
 
 OpImplementation rotary_reference() { return {"rotary", "reference", 0, {}, forward, backward}; }
 
-at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved) {
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  bool interleaved) {
   return call("rotary", {x, cos, sin}, {{}, {interleaved ? 1 : 0}})[0];
 }
 

@@ -83,7 +83,8 @@ TEST(Schedules, FollowTransformersAtEveryStep) {
     const Array& expected = entry.find("lr")->as_array();
     for (std::size_t step = 0; step < expected.size(); ++step) {
       const double want = expected[step].as_float();
-      ASSERT_NEAR(schedule->lr(static_cast<std::int64_t>(step), base, total), want, 1e-7 * std::abs(want))
+      ASSERT_NEAR(schedule->lr(static_cast<std::int64_t>(step), base, total), want,
+                  1e-7 * std::abs(want))
           << entry.find("name")->as_string() << " at step " << step;
     }
   }
@@ -96,7 +97,8 @@ TEST(Schedules, FollowTransformersAtEveryStep) {
 at::Tensor unit_in_last_place(const at::Tensor& values) {
   const int digits = values.scalar_type() == at::kBFloat16 ? 7 : 10;
   const double smallest = values.scalar_type() == at::kBFloat16 ? -126 : -14;
-  const at::Tensor exponent = values.to(at::kDouble).abs().clamp_min(1e-300).log2().floor().clamp_min(smallest);
+  const at::Tensor exponent =
+      values.to(at::kDouble).abs().clamp_min(1e-300).log2().floor().clamp_min(smallest);
   return at::exp2(exponent - digits);
 }
 
@@ -110,13 +112,16 @@ void check_cross_entropy(const Value& entry) {
     if (const Value* value = parameters.find(key)) config.set(key, *value);
   }
   at::Tensor labels = tensors.at("labels").flatten();
-  if (tensors.contains("mask")) labels = labels.masked_fill(tensors.at("mask").flatten().eq(0), -100);
+  if (tensors.contains("mask"))
+    labels = labels.masked_fill(tensors.at("mask").flatten().eq(0), -100);
   const at::Tensor logits = tensors.at("logits").clone().requires_grad_(true);
-  const at::Tensor sum =
-      plugins().create<Loss>("masked_cross_entropy", config)->from_logits(logits.flatten(0, -2), labels);
+  const at::Tensor sum = plugins()
+                             .create<Loss>("masked_cross_entropy", config)
+                             ->from_logits(logits.flatten(0, -2), labels);
   double divisor = number(parameters, "num_label_tokens", 1.0);
   const Value* reduction = parameters.find("reduction");
-  if (reduction != nullptr && reduction->as_string() == "mean") divisor = labels.ne(-100).sum().item<double>();
+  if (reduction != nullptr && reduction->as_string() == "mean")
+    divisor = labels.ne(-100).sum().item<double>();
   const at::Tensor loss = sum / std::max(divisor, 1.0);
   loss.backward();
 
@@ -124,7 +129,8 @@ void check_cross_entropy(const Value& entry) {
   EXPECT_NEAR(loss.item<double>(), want, 1e-5 * std::abs(want));
   const at::Tensor& want_gradient = tensors.at("grad_logits");
   ASSERT_EQ(logits.grad().scalar_type(), want_gradient.scalar_type());
-  const at::Tensor difference = (logits.grad().to(at::kDouble) - want_gradient.to(at::kDouble)).abs();
+  const at::Tensor difference =
+      (logits.grad().to(at::kDouble) - want_gradient.to(at::kDouble)).abs();
   if (want_gradient.scalar_type() == at::kFloat) {
     EXPECT_LE(difference.max().item<double>(), name == "ce_all_ignored" ? 0.0 : 1e-6);
   } else {
@@ -145,7 +151,8 @@ TEST(MaskedCrossEntropy, AgreesWithTheReferenceInEveryCase) {
 
 // --- partial reading ---
 
-/// Half of the heads of each head segment, everything of the other dimensions; empty when nothing is cut.
+/// Half of the heads of each head segment, everything of the other dimensions; empty when nothing
+/// is cut.
 ParameterSlice half_of_the_heads(const ParameterSpec& spec) {
   ParameterSlice slice;
   bool cut = false;
@@ -154,7 +161,8 @@ ParameterSlice half_of_the_heads(const ParameterSpec& spec) {
     std::int64_t begin = 0;
     for (const AxisSegment& segment : dimension.segments) {
       const bool heads = segment.axis == "heads" || segment.axis == "kv_heads";
-      const std::int64_t size = heads ? segment.size / segment.unit / 2 * segment.unit : segment.size;
+      const std::int64_t size =
+          heads ? segment.size / segment.unit / 2 * segment.unit : segment.size;
       cut |= heads;
       ranges.push_back({begin, begin + size});
       begin += segment.size;
@@ -178,7 +186,8 @@ at::Tensor cut(const at::Tensor& whole, const ParameterSlice& slice) {
 
 TEST(PartialReading, HalfOfTheHeadsOfAFusedProjectionTakesHalfOfTheBytes) {
   const std::string folder = fixture_path("models/gpt2");
-  const auto model = plugins().create<ModelProvider>("gpt2")->build(read_json_file(folder + "/config.json"));
+  const auto model =
+      plugins().create<ModelProvider>("gpt2")->build(read_json_file(folder + "/config.json"));
   const ModelParts& parts = model->parts();
   int fused = 0;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
@@ -193,7 +202,8 @@ TEST(PartialReading, HalfOfTheHeadsOfAFusedProjectionTakesHalfOfTheBytes) {
     const at::Tensor part = load_parameter(file, spec, parts.mappings[i], at::kFloat, slice);
     EXPECT_TRUE(part.equal(cut(whole, slice))) << spec.name;
     EXPECT_EQ(part.numel() * 2, whole.numel()) << spec.name;
-    EXPECT_LE(static_cast<double>(file.bytes_requested()), 0.55 * static_cast<double>(whole_file.bytes_requested()))
+    EXPECT_LE(static_cast<double>(file.bytes_requested()),
+              0.55 * static_cast<double>(whole_file.bytes_requested()))
         << spec.name;
   }
   EXPECT_GT(fused, 0);

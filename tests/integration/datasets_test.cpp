@@ -328,6 +328,24 @@ TEST(DatasetFiles, TwentyThousandRecordsOpenFast) {
   EXPECT_LT(seconds, 1.5);
 }
 
+TEST(DatasetFiles, TwentyThousandQuestionsOfAPublishedFileOpenFast) {
+  const testing::TemporaryFolder folder;
+  std::string paragraphs;
+  for (int i = 0; i < 20000; ++i) {
+    paragraphs += std::string(i == 0 ? "" : ",\n") + R"({"context": ")" + std::string(300, 'x') +
+                  R"(", "qas": [{"question": "q", "answers": [{"text": "x"}]}]})";
+  }
+  const std::string path =
+      folder.write("many.json", R"({"data": [{"paragraphs": [)" + paragraphs + "]}]}");
+  const DatasetContext context = text_context("qwen2");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto dataset = open_dataset("squad", table_of({{"path", path}}), context);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_EQ(dataset->size(), 20000);
+  std::printf("20,000 questions: %.0f ms\n", seconds.count() * 1000);
+  EXPECT_LT(seconds.count(), 1.5);
+}
+
 TEST(Collate, ShiftsOtherSamplesWhereOneIsShifted) {
   Sample plain;
   plain.input_ids = {1, 2, 3, 4, 5};

@@ -53,11 +53,14 @@ TEST_P(Parity, LogitsLossAndEveryGradientHold) {
     names.push_back(name);
     gradients += name.starts_with("grad.") ? 1 : 0;
   }
-  for (const char* name : {"logits", "loss", "padded_left.logits", "padded_right.logits", "packed.logits"}) {
+  for (const char* name :
+       {"logits", "loss", "padded_left.logits", "padded_right.logits", "packed.logits"}) {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
   const SafetensorsFile reference(models + GetParam().reference + "/expected.safetensors");
-  const auto is_gradient = [](const TensorInfo& tensor) { return tensor.name.starts_with("grad."); };
+  const auto is_gradient = [](const TensorInfo& tensor) {
+    return tensor.name.starts_with("grad.");
+  };
   EXPECT_EQ(static_cast<std::ptrdiff_t>(gradients),
             std::count_if(reference.tensors().begin(), reference.tensors().end(), is_gradient));
   EXPECT_EQ(result.exit_code, 0);
@@ -66,10 +69,13 @@ TEST_P(Parity, LogitsLossAndEveryGradientHold) {
 INSTANTIATE_TEST_SUITE_P(
     Models, Parity,
     ::testing::Values(ParityCase{"llama", "llama"}, ParityCase{"llama/sharded", "llama"},
-                      ParityCase{"llama/bf16", "llama"}, ParityCase{"llama_dynamic", "llama_dynamic"},
-                      ParityCase{"llama_linear_rope", "llama_linear_rope"}, ParityCase{"llama_rope3", "llama_rope3"},
-                      ParityCase{"llama_tied", "llama_tied"}, ParityCase{"llama_yarn", "llama_yarn"},
-                      ParityCase{"mistral", "mistral"}, ParityCase{"qwen2", "qwen2"}, ParityCase{"gpt2", "gpt2"}),
+                      ParityCase{"llama/bf16", "llama"},
+                      ParityCase{"llama_dynamic", "llama_dynamic"},
+                      ParityCase{"llama_linear_rope", "llama_linear_rope"},
+                      ParityCase{"llama_rope3", "llama_rope3"},
+                      ParityCase{"llama_tied", "llama_tied"},
+                      ParityCase{"llama_yarn", "llama_yarn"}, ParityCase{"mistral", "mistral"},
+                      ParityCase{"qwen2", "qwen2"}, ParityCase{"gpt2", "gpt2"}),
     [](const auto& info) {
       std::string name = info.param.folder;
       std::replace(name.begin(), name.end(), '/', '_');
@@ -99,8 +105,9 @@ TEST_P(GgufImport, ImportedModelGivesTheReferenceLogits) {
   const std::string stem = fixture_path(std::string("gguf/") + GetParam());
   const auto import = run_espalier({"import", stem + ".gguf", folder.file("model")});
   ASSERT_EQ(import.exit_code, 0) << import.err;
-  const auto score = run_espalier({"score", "--model", folder.file("model"), "--input", stem + ".expected.safetensors",
-                                   "--output", folder.file("out.safetensors"), "--logits", "--dtype", "float32"});
+  const auto score = run_espalier(
+      {"score", "--model", folder.file("model"), "--input", stem + ".expected.safetensors",
+       "--output", folder.file("out.safetensors"), "--logits", "--dtype", "float32"});
   ASSERT_EQ(score.exit_code, 0) << score.err;
   const std::vector<float> expected = floats_of(stem + ".expected.safetensors", "logits");
   const std::vector<float> actual = floats_of(folder.file("out.safetensors"), "logits");
@@ -116,8 +123,9 @@ TEST_P(GgufImport, ImportedModelGivesTheReferenceLogits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, GgufImport,
-                         ::testing::Values("llama_f32", "llama_f16", "llama_bf16", "llama_q4_0", "llama_q4_1",
-                                           "llama_q5_mix", "llama_q8_0", "llama_q4_k", "llama_q6_k", "llama_k_mix"),
+                         ::testing::Values("llama_f32", "llama_f16", "llama_bf16", "llama_q4_0",
+                                           "llama_q4_1", "llama_q5_mix", "llama_q8_0", "llama_q4_k",
+                                           "llama_q6_k", "llama_k_mix"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

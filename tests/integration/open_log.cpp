@@ -1,5 +1,5 @@
-// Preloaded into a program (LD_PRELOAD), writes the path of every file that it opens to the file OPEN_LOG. Libraries that
-// the loader maps are not among them: LD_DEBUG=files shows those.
+// Preloaded into a program (LD_PRELOAD), writes the path of every file that it opens to the file
+// OPEN_LOG. Libraries that the loader maps are not among them: LD_DEBUG=files shows those.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -15,7 +15,8 @@ namespace {
 void log_path(const char* path) {
   const char* file = std::getenv("OPEN_LOG");
   if (file == nullptr) return;
-  const auto log = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, file, O_CREAT | O_WRONLY | O_APPEND, 0644));
+  const auto log =
+      static_cast<int>(::syscall(SYS_openat, AT_FDCWD, file, O_CREAT | O_WRONLY | O_APPEND, 0644));
   const std::string line = std::string(path) + "\n";
   ::syscall(SYS_write, log, line.data(), line.size());
   ::syscall(SYS_close, log);
@@ -54,11 +55,13 @@ int openat(int folder, const char* path, int flags, ...) {
 }
 FILE* fopen(const char* path, const char* mode) {
   log_path(path);
-  return reinterpret_cast<FILE* (*)(const char*, const char*)>(::dlsym(RTLD_NEXT, "fopen"))(path, mode);
+  return reinterpret_cast<FILE* (*)(const char*, const char*)>(::dlsym(RTLD_NEXT, "fopen"))(path,
+                                                                                            mode);
 }
 FILE* fopen64(const char* path, const char* mode) {
   log_path(path);
-  return reinterpret_cast<FILE* (*)(const char*, const char*)>(::dlsym(RTLD_NEXT, "fopen64"))(path, mode);
+  return reinterpret_cast<FILE* (*)(const char*, const char*)>(::dlsym(RTLD_NEXT, "fopen64"))(path,
+                                                                                              mode);
 }
 
 }  // extern "C"

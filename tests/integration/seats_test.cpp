@@ -1,5 +1,6 @@
-// Each seat of the architecture whose production user comes later, held by a small second implementation: a strategy
-// that gathers and frees parameters, an int8 weight, a LoRA, an objective with two forward passes.
+// Each seat of the architecture whose production user comes later, held by a small second
+// implementation: a strategy that gathers and frees parameters, an int8 weight, a LoRA, an
+// objective with two forward passes.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/native/Resize.h>
@@ -24,20 +25,27 @@ namespace {
 using testing::fixture_path;
 using Tensors = std::map<std::string, at::Tensor>;
 
-LoadedModel load_llama(ComponentLibrary& library) { return library.from_pretrained(fixture_path("models/llama")); }
+LoadedModel load_llama(ComponentLibrary& library) {
+  return library.from_pretrained(fixture_path("models/llama"));
+}
 
 Tensors llama_batch() {
   Tensors expected = read_tensors(fixture_path("models/llama/expected.safetensors"));
   return {{"input_ids", expected.at("input_ids")}, {"labels", expected.at("labels")}};
 }
 
-double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 // ---- a strategy that holds gathered parameters only while their block runs ----
 
-/// The leaf's values in a tensor of its own; its gradient goes back to the leaf, where ranks would reduce it.
+/// The leaf's values in a tensor of its own; its gradient goes back to the leaf, where ranks would
+/// reduce it.
 struct Gather : torch::autograd::Function<Gather> {
-  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& leaf) { return leaf.clone(); }
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& leaf) {
+    return leaf.clone();
+  }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
                                                  torch::autograd::variable_list grads) {
     return grads;
@@ -91,7 +99,8 @@ TEST(Seats, AStrategyGathersAndFreesParametersAroundEachBlock) {
   const auto runner = std::make_shared<GatherAndFreeRunner>();
   sharded.model->set_block_runner(runner);
 
-  const ModelOutput output = sharded.model->forward({{{"input_ids", llama_batch().at("input_ids")}}});
+  const ModelOutput output =
+      sharded.model->forward({{{"input_ids", llama_batch().at("input_ids")}}});
   EXPECT_GT(runner->gathers(), 10u);
   EXPECT_EQ(runner->bytes_held(), 0u) << "nothing stays gathered after the forward pass";
   EXPECT_TRUE(output.hidden.defined());
@@ -116,9 +125,13 @@ class Int8Weight final : public nn::WeightStorage {
   at::Tensor rows(const at::Tensor& ids, at::ScalarType dtype) const override {
     return dense(dtype).index_select(0, ids);
   }
-  at::Tensor dense(at::ScalarType dtype) const override { return values_.to(dtype).mul(scale_.to(dtype)); }
+  at::Tensor dense(at::ScalarType dtype) const override {
+    return values_.to(dtype).mul(scale_.to(dtype));
+  }
   std::vector<std::shared_ptr<Parameter>> components() const override { return {}; }
-  std::int64_t bytes() const override { return static_cast<std::int64_t>(values_.nbytes() + scale_.nbytes()); }
+  std::int64_t bytes() const override {
+    return static_cast<std::int64_t>(values_.nbytes() + scale_.nbytes());
+  }
 
  private:
   at::Tensor values_;
@@ -150,7 +163,9 @@ TEST(Seats, AWeightStorageIsReplacedWithoutTouchingTheModel) {
 class Lora final : public nn::LinearExtension {
  public:
   Lora(const std::string& name, at::Tensor a, at::Tensor b, double scale)
-      : a_(make(name + ".lora_A.weight", std::move(a))), b_(make(name + ".lora_B.weight", std::move(b))), scale_(scale) {}
+      : a_(make(name + ".lora_A.weight", std::move(a))),
+        b_(make(name + ".lora_B.weight", std::move(b))),
+        scale_(scale) {}
 
   at::Tensor apply(const nn::Linear&, const at::Tensor& input, at::Tensor output) override {
     return output + at::linear(at::linear(input, a_->computed()), b_->computed()) * scale_;
@@ -192,13 +207,15 @@ TEST(Seats, AnExtensionAddsLoraToNamedLinears) {
   }
   ASSERT_EQ(trained.size(), adapter.size());
 
-  const Tensors batch = {{"input_ids", expected.at("input_ids")}, {"labels", expected.at("labels")}};
+  const Tensors batch = {{"input_ids", expected.at("input_ids")},
+                         {"labels", expected.at("labels")}};
   const Tensors actual = score(*loaded.model, batch, {true, true, false});
   const double scale_of_logits = expected.at("logits").abs().max().item<double>();
   EXPECT_LT(largest_difference(actual.at("logits"), expected.at("logits")), 1e-5 * scale_of_logits);
   for (const auto& parameter : trained) {
     const at::Tensor& reference = expected.at("grad." + parameter->name());
-    EXPECT_LT(largest_difference(parameter->value().grad(), reference), 1e-4 * reference.abs().max().item<double>() + 1e-7)
+    EXPECT_LT(largest_difference(parameter->value().grad(), reference),
+              1e-4 * reference.abs().max().item<double>() + 1e-7)
         << parameter->name();
   }
   for (const auto& parameter : loaded.model->parts().parameters) {
@@ -208,7 +225,8 @@ TEST(Seats, AnExtensionAddsLoraToNamedLinears) {
 
 // ---- an objective with two forward passes ----
 
-/// KL(model before training || model now) over all positions: a second, gradient-free forward pass as reference.
+/// KL(model before training || model now) over all positions: a second, gradient-free forward pass
+/// as reference.
 class StayClose final : public Objective {
  public:
   double weight(const Batch& batch) const override { return static_cast<double>(batch.num_tokens); }

@@ -1,4 +1,5 @@
-// Causes of a quick start. The times themselves depend on the machine: bench/startup.py measures them.
+// Causes of a quick start. The times themselves depend on the machine: bench/startup.py measures
+// them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -39,7 +40,8 @@ std::string command_line(const std::string& arguments) {
 /// Runs the program with variables of the environment set.
 testing::ProcessResult run_with(const std::string& variables, const std::string& arguments) {
   return testing::run_process(
-      {"/bin/sh", "-c", variables + " '" + testing::environment("ESPALIER_BIN") + "' " + arguments});
+      {"/bin/sh", "-c",
+       variables + " '" + testing::environment("ESPALIER_BIN") + "' " + arguments});
 }
 
 /// Libraries that a command maps, at the start or later.
@@ -64,7 +66,8 @@ std::set<std::string> libraries_of(const std::string& arguments) {
 std::vector<std::string> files_of(const std::string& arguments) {
   const testing::TemporaryFolder folder;
   const std::string library = testing::environment("ESPALIER_TEST_BUILD") + "/libopen_log.so";
-  const auto result = run_with("OPEN_LOG=" + folder.file("log") + " LD_PRELOAD=" + library, arguments);
+  const auto result =
+      run_with("OPEN_LOG=" + folder.file("log") + " LD_PRELOAD=" + library, arguments);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   std::vector<std::string> files;
   if (!fs::exists(folder.file("log"))) return files;
@@ -73,7 +76,9 @@ std::vector<std::string> files_of(const std::string& arguments) {
   return files;
 }
 
-bool contains_text(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+bool contains_text(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
 
 bool is_libtorch(const std::string& library) {
   return contains_text(library, "libtorch") || contains_text(library, "libc10");
@@ -105,10 +110,12 @@ TEST_P(Startup, OpensFewFiles) {
 }
 
 TEST(StartupProbes, SeeLibTorchAndFilesWhereACommandComputes) {
-  const std::string engine = testing::environment("ESPALIER_TEST_BUILD") + "/../lib/libespalier_engine.so";
+  const std::string engine =
+      testing::environment("ESPALIER_TEST_BUILD") + "/../lib/libespalier_engine.so";
   if (!fs::exists(engine)) GTEST_SKIP() << "this build has no engine";
   const std::string model = testing::fixture_path("models/llama");
-  const std::string command = "parity --model " + model + " --expected " + model + "/expected.safetensors";
+  const std::string command =
+      "parity --model " + model + " --expected " + model + "/expected.safetensors";
   const std::set<std::string> libraries = libraries_of(command);
   EXPECT_TRUE(std::any_of(libraries.begin(), libraries.end(), is_libtorch));
   const std::vector<std::string> files = files_of(command);
@@ -116,9 +123,12 @@ TEST(StartupProbes, SeeLibTorchAndFilesWhereACommandComputes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Commands, Startup,
-                         ::testing::Values(StartupCase{"help", "--help"}, StartupCase{"version", "--version"},
-                                           StartupCase{"list", "plugins list"}, StartupCase{"list_json", "plugins list --json"},
-                                           StartupCase{"train_help", "train --help"}, StartupCase{"tokenize", "tokenize"}),
+                         ::testing::Values(StartupCase{"help", "--help"},
+                                           StartupCase{"version", "--version"},
+                                           StartupCase{"list", "plugins list"},
+                                           StartupCase{"list_json", "plugins list --json"},
+                                           StartupCase{"train_help", "train --help"},
+                                           StartupCase{"tokenize", "tokenize"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

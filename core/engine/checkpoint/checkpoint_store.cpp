@@ -38,7 +38,9 @@ void make_folder(const fs::path& folder) {
 
 std::int64_t int_of(const Value& value, const char* key) {
   const Value* found = value.find(key);
-  if (found == nullptr) throw_bad_input("the checkpoint's state has no '" + std::string(key) + "'", {}, "an integer", value.position().to_string());
+  if (found == nullptr)
+    throw_bad_input("the checkpoint's state has no '" + std::string(key) + "'", {}, "an integer",
+                    value.position().to_string());
   return found->as_int();
 }
 
@@ -48,18 +50,22 @@ std::string text_of(const Value& value, const char* key) {
 }
 
 /// The parameter's new value from the checkpoint, with its shape and dtype checked.
-at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter, const std::string& file) {
+at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter,
+                    const std::string& file) {
   const auto found = tensors.find(parameter.name());
   if (found == tensors.end()) {
-    throw_bad_input("the checkpoint has no tensor '" + parameter.name() + "'", {}, parameter.name(), file,
-                    "the checkpoint belongs to another model; use --resume never or another output_dir");
+    throw_bad_input(
+        "the checkpoint has no tensor '" + parameter.name() + "'", {}, parameter.name(), file,
+        "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
   if (found->second.sizes() != parameter.value().sizes() ||
       found->second.scalar_type() != parameter.value().scalar_type()) {
-    throw_bad_input("tensor '" + parameter.name() + "' of the checkpoint has another shape or dtype than the model",
-                    c10::str(found->second.sizes(), " ", found->second.scalar_type()),
-                    c10::str(parameter.value().sizes(), " ", parameter.value().scalar_type()), file,
-                    "the checkpoint belongs to another model; use --resume never or another output_dir");
+    throw_bad_input(
+        "tensor '" + parameter.name() +
+            "' of the checkpoint has another shape or dtype than the model",
+        c10::str(found->second.sizes(), " ", found->second.scalar_type()),
+        c10::str(parameter.value().sizes(), " ", parameter.value().scalar_type()), file,
+        "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
   return std::move(found->second);
 }
@@ -83,8 +89,8 @@ Value TrainState::to_value() const {
 TrainState TrainState::from_value(const Value& value) {
   if (int_of(value, "format_version") != kFormatVersion) {
     throw_bad_input("the checkpoint was written by another version of Espalier",
-                    "format " + std::to_string(int_of(value, "format_version")), "format " + std::to_string(kFormatVersion),
-                    value.position().to_string());
+                    "format " + std::to_string(int_of(value, "format_version")),
+                    "format " + std::to_string(kFormatVersion), value.position().to_string());
   }
   TrainState state;
   state.step = int_of(value, "step");
@@ -98,7 +104,8 @@ TrainState TrainState::from_value(const Value& value) {
   return state;
 }
 
-CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep) : folder_(std::move(folder)), keep_(keep) {}
+CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep)
+    : folder_(std::move(folder)), keep_(keep) {}
 
 void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
                            const std::vector<std::shared_ptr<Parameter>>& parameters) {
@@ -109,7 +116,8 @@ void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& op
   sync_folder(folder.parent_path().string());
   try {
     std::vector<TensorSource> weights;
-    for (const auto& parameter : parameters) weights.push_back(tensor_source(parameter->name(), parameter->value()));
+    for (const auto& parameter : parameters)
+      weights.push_back(tensor_source(parameter->name(), parameter->value()));
     write_safetensors((saving / "model.safetensors").string(), weights);
     write_tensors((saving / "optimizer.safetensors").string(), optimizer.state());
     write_file_atomically((saving / "state.json").string(), dump_json(state.to_value(), 2) + "\n");
@@ -161,7 +169,8 @@ void CheckpointStore::remove_unfinished() {
   std::vector<fs::path> left_behind;
   for (const auto& entry : fs::directory_iterator(folder_, failure)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(kSavingPrefix) || name.starts_with(kRemovingPrefix)) left_behind.push_back(entry.path());
+    if (name.starts_with(kSavingPrefix) || name.starts_with(kRemovingPrefix))
+      left_behind.push_back(entry.path());
   }
   for (const fs::path& path : left_behind) {
     fs::remove_all(path, failure);
@@ -190,7 +199,8 @@ std::optional<std::string> CheckpointStore::latest() {
   const std::vector<std::string> names = complete();
   if (names.empty()) return std::nullopt;
   const fs::path pointer = fs::path(folder_) / "LATEST";
-  if (!fs::exists(pointer) || read_file(pointer.string()) != names.back() + "\n") point_latest_to(names.back());
+  if (!fs::exists(pointer) || read_file(pointer.string()) != names.back() + "\n")
+    point_latest_to(names.back());
   remove_old();
   return (fs::path(folder_) / names.back()).string();
 }
@@ -201,7 +211,8 @@ TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimiz
   const TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
   const std::string weights = (folder / "model.safetensors").string();
   std::map<std::string, at::Tensor> tensors = read_tensors(weights);
-  for (const auto& parameter : parameters) parameter->set_value(restored(tensors, *parameter, weights));
+  for (const auto& parameter : parameters)
+    parameter->set_value(restored(tensors, *parameter, weights));
   optimizer.load_state(read_tensors((folder / "optimizer.safetensors").string()));
   return state;
 }

@@ -30,9 +30,9 @@ struct TrainState {
   static TrainState from_value(const Value& value);
 };
 
-/// The folder `checkpoints/` of a run: step-00000050/ with model.safetensors, optimizer.safetensors and state.json, and
-/// LATEST with the name of the newest. A checkpoint is written beside its place, synced and renamed: it is there whole or
-/// not at all, whatever happens in between.
+/// The folder `checkpoints/` of a run: step-00000050/ with model.safetensors, optimizer.safetensors
+/// and state.json, and LATEST with the name of the newest. A checkpoint is written beside its
+/// place, synced and renamed: it is there whole or not at all, whatever happens in between.
 class ESPALIER_API CheckpointStore {
  public:
   CheckpointStore(std::string folder, std::int64_t keep);
@@ -40,12 +40,15 @@ class ESPALIER_API CheckpointStore {
   /// Throws Error(kIo); the checkpoints that were there stay.
   void save(const TrainState& state, const ParameterOptimizer& optimizer,
             const std::vector<std::shared_ptr<Parameter>>& parameters);
-  /// The newest checkpoint; empty when there is none. Also finishes what a killed process left undone: half-written
-  /// folders go, retention is applied, LATEST names the newest. Throws Error(kIo).
+  /// The newest checkpoint; empty when there is none. Also finishes what a killed process left
+  /// undone: half-written folders go, retention is applied, LATEST names the newest. Throws
+  /// Error(kIo).
   std::optional<std::string> latest();
-  /// Removes the checkpoints of steps above `step`: those of a run that starts over are not to be mistaken for its own.
+  /// Removes the checkpoints of steps above `step`: those of a run that starts over are not to be
+  /// mistaken for its own.
   void remove_after(std::int64_t step);
-  /// Restores parameters and optimizer. Throws Error(kBadInput) when the checkpoint does not fit the model.
+  /// Restores parameters and optimizer. Throws Error(kBadInput) when the checkpoint does not fit
+  /// the model.
   static TrainState load(const std::string& checkpoint, ParameterOptimizer& optimizer,
                          const std::vector<std::shared_ptr<Parameter>>& parameters);
 

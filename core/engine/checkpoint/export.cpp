@@ -18,24 +18,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kCompanions = {
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",             "merges.txt",     "tokenizer.model",       "chat_template.jinja",     "chat_template.json"};
+constexpr std::array kCompanions = {"generation_config.json",
+                                    "tokenizer.json",
+                                    "tokenizer_config.json",
+                                    "special_tokens_map.json",
+                                    "added_tokens.json",
+                                    "vocab.json",
+                                    "merges.txt",
+                                    "tokenizer.model",
+                                    "chat_template.jinja",
+                                    "chat_template.json"};
 
 /// config.json with the dtype that the weights really have.
 Value exported_config(const LoadedModel& loaded) {
   Value config = loaded.config;
   Table& table = config.as_table();
-  table.set(table.contains("dtype") ? "dtype" : "torch_dtype", scalar_type_name(loaded.storage_dtype));
+  table.set(table.contains("dtype") ? "dtype" : "torch_dtype",
+            scalar_type_name(loaded.storage_dtype));
   return config;
 }
 
-void write_weights(const LoadedModel& loaded, const std::string& folder, ParallelStrategy* strategy) {
+void write_weights(const LoadedModel& loaded, const std::string& folder,
+                   ParallelStrategy* strategy) {
   const ModelParts& parts = loaded.model->parts();
   std::vector<TensorSource> sources;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     const Parameter& parameter = *parts.parameters[i];
-    const at::Tensor value = strategy == nullptr ? parameter.value() : strategy->full_value(parameter);
+    const at::Tensor value =
+        strategy == nullptr ? parameter.value() : strategy->full_value(parameter);
     for (const auto& [name, tensor] : to_disk_layout(parts.mappings[i], value.detach())) {
       sources.push_back(tensor_source(name, tensor));
     }
@@ -45,7 +55,8 @@ void write_weights(const LoadedModel& loaded, const std::string& folder, Paralle
 
 }  // namespace
 
-void export_model(const LoadedModel& loaded, const std::string& folder, ParallelStrategy* strategy) {
+void export_model(const LoadedModel& loaded, const std::string& folder,
+                  ParallelStrategy* strategy) {
   const fs::path target = fs::absolute(folder).lexically_normal();
   const fs::path writing = target.parent_path() / ("." + target.filename().string() + ".writing");
   const fs::path old = target.parent_path() / ("." + target.filename().string() + ".old");
@@ -55,16 +66,19 @@ void export_model(const LoadedModel& loaded, const std::string& folder, Parallel
   if (failure) throw_io("create", writing.string(), failure.value());
   try {
     write_weights(loaded, writing.string(), strategy);
-    write_file_atomically((writing / "config.json").string(), dump_json(exported_config(loaded), 2) + "\n");
+    write_file_atomically((writing / "config.json").string(),
+                          dump_json(exported_config(loaded), 2) + "\n");
     for (const char* name : kCompanions) {
       const fs::path source = fs::path(loaded.folder) / name;
-      if (fs::exists(source)) write_file_atomically((writing / name).string(), read_file(source.string()));
+      if (fs::exists(source))
+        write_file_atomically((writing / name).string(), read_file(source.string()));
     }
     if (fs::exists(target)) {
       fs::remove_all(old, failure);
       if (std::rename(target.c_str(), old.c_str()) != 0) throw_io("rename", target.string(), errno);
     }
-    if (std::rename(writing.c_str(), target.c_str()) != 0) throw_io("rename", writing.string(), errno);
+    if (std::rename(writing.c_str(), target.c_str()) != 0)
+      throw_io("rename", writing.string(), errno);
     sync_folder(target.parent_path().string());
     fs::remove_all(old, failure);
   } catch (...) {

@@ -7,8 +7,9 @@
 #include "engine/commands/engine_command.h"
 #include "espalier/base/error.h"
 
-// MKL takes a slow path on CPUs of other vendors than Intel, whatever instructions they have. This library comes before
-// MKL in the search order of symbols, so its answer is taken: twice the rate on AVX-512 machines of AMD.
+// MKL takes a slow path on CPUs of other vendors than Intel, whatever instructions they have. This
+// library comes before MKL in the search order of symbols, so its answer is taken: twice the rate
+// on AVX-512 machines of AMD.
 extern "C" ESPALIER_API int mkl_serv_intel_cpu_true() { return 1; }
 
 namespace espalier {
@@ -33,7 +34,10 @@ namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
-      {"generate", run_generate}, {"score", run_score}, {"parity", run_parity}, {"train", run_train}};
+      {"generate", run_generate},
+      {"score", run_score},
+      {"parity", run_parity},
+      {"train", run_train}};
   plugin::PluginHost host;
   host.load(request.plugins);
   return kCommands.at(request.command)({request, host});
@@ -46,12 +50,19 @@ extern "C" ESPALIER_API int espalier_engine_run(const espalier::EngineRequest& r
   try {
     return espalier::dispatch(request);
   } catch (const c10::OutOfMemoryError& error) {
-    throw espalier::Error(espalier::Problem{espalier::ErrorCode::kUnsupported, "there is not enough memory",
-                                            error.what_without_backtrace(), {}, {},
+    throw espalier::Error(espalier::Problem{espalier::ErrorCode::kUnsupported,
+                                            "there is not enough memory",
+                                            error.what_without_backtrace(),
+                                            {},
+                                            {},
                                             "use a smaller local_batch_size or a smaller model"});
   } catch (const c10::Error& error) {
-    throw espalier::Error(espalier::Problem{espalier::ErrorCode::kInternal, "a tensor operation failed",
-                                            error.what_without_backtrace(), {}, {},
-                                            "this is a bug; please report it with the command that led here"});
+    throw espalier::Error(
+        espalier::Problem{espalier::ErrorCode::kInternal,
+                          "a tensor operation failed",
+                          error.what_without_backtrace(),
+                          {},
+                          {},
+                          "this is a bug; please report it with the command that led here"});
   }
 }

@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 /// eos_token_id of generation_config.json, or of config.json: one id or a list.
 std::set<std::int64_t> stop_ids(const LoadedModel& loaded) {
   const std::string file = (fs::path(loaded.folder) / "generation_config.json").string();
-  const Value generation = fs::exists(file) ? read_json_file(file, {.allow_duplicate_keys = true}) : Value(Table());
+  const Value generation =
+      fs::exists(file) ? read_json_file(file, {.allow_duplicate_keys = true}) : Value(Table());
   const Value* eos = generation.find("eos_token_id");
   if (eos == nullptr || eos->is_null()) eos = loaded.config.find("eos_token_id");
   std::set<std::int64_t> ids;
@@ -27,26 +28,32 @@ std::set<std::int64_t> stop_ids(const LoadedModel& loaded) {
   return ids;
 }
 
-std::vector<std::int64_t> widened(const std::vector<std::int32_t>& ids) { return {ids.begin(), ids.end()}; }
+std::vector<std::int64_t> widened(const std::vector<std::int32_t>& ids) {
+  return {ids.begin(), ids.end()};
+}
 
-std::vector<std::int64_t> chat_prompt(const EngineCall& call, const Tokenizer& tokenizer, const std::string& folder) {
+std::vector<std::int64_t> chat_prompt(const EngineCall& call, const Tokenizer& tokenizer,
+                                      const std::string& folder) {
   const std::shared_ptr<const ChatTemplate> chat = text::load_chat_template(folder);
   if (chat == nullptr) {
-    throw_bad_input("the model has no chat template", {}, "chat_template.jinja or chat_template in tokenizer_config.json",
-                    folder, "use --prompt with plain text");
+    throw_bad_input("the model has no chat template", {},
+                    "chat_template.jinja or chat_template in tokenizer_config.json", folder,
+                    "use --prompt with plain text");
   }
   const RenderedChat rendered = chat->render(read_json_file(call.text("messages")), Value(), true);
   return widened(tokenizer.encode(rendered.text, false));
 }
 
-std::vector<std::int64_t> read_prompt(const EngineCall& call, const Tokenizer* tokenizer, const std::string& folder) {
+std::vector<std::int64_t> read_prompt(const EngineCall& call, const Tokenizer* tokenizer,
+                                      const std::string& folder) {
   if (const Value& ids = call.option("prompt-ids"); !ids.is_null()) {
     std::vector<std::int64_t> prompt;
     for (const Value& id : ids.as_array()) prompt.push_back(id.as_int());
     return prompt;
   }
   if (tokenizer == nullptr) {
-    throw_bad_input("the model folder has no tokenizer.json", {}, "tokenizer.json", folder, "give the prompt as --prompt-ids");
+    throw_bad_input("the model folder has no tokenizer.json", {}, "tokenizer.json", folder,
+                    "give the prompt as --prompt-ids");
   }
   if (!call.option("messages").is_null()) return chat_prompt(call, *tokenizer, folder);
   return widened(tokenizer->encode(call.text("prompt"), true));
@@ -71,7 +78,8 @@ GenerateOptions generate_options(const EngineCall& call, const LoadedModel& load
     sampling.top_k = top_k.as_int();
     sampling.sample = true;
   }
-  if (const Value& seed = call.option("seed"); !seed.is_null()) sampling.seed = static_cast<std::uint64_t>(seed.as_int());
+  if (const Value& seed = call.option("seed"); !seed.is_null())
+    sampling.seed = static_cast<std::uint64_t>(seed.as_int());
   return options;
 }
 

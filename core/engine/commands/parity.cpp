@@ -12,10 +12,12 @@ namespace {
 void print_table(const std::vector<ParityRow>& rows) {
   std::size_t width = 4;
   for (const ParityRow& row : rows) width = std::max(width, row.name.size());
-  std::printf("%-*s  %11s  %11s  %11s\n", static_cast<int>(width), "what", "max abs", "relative", "limit");
+  std::printf("%-*s  %11s  %11s  %11s\n", static_cast<int>(width), "what", "max abs", "relative",
+              "limit");
   for (const ParityRow& row : rows) {
-    std::printf("%-*s  %11.3e  %11.3e  %11.3e  %s\n", static_cast<int>(width), row.name.c_str(), row.maximum_difference,
-                row.relative_difference, row.limit, row.holds() ? "ok" : "TOO LARGE");
+    std::printf("%-*s  %11.3e  %11.3e  %11.3e  %s\n", static_cast<int>(width), row.name.c_str(),
+                row.maximum_difference, row.relative_difference, row.limit,
+                row.holds() ? "ok" : "TOO LARGE");
   }
 }
 
@@ -46,8 +48,10 @@ int run_parity(const EngineCall& call) {
     options.compute_dtype = dtype;
     return load_model(*provider, call.text("model"), options);
   };
-  const std::vector<ParityRow> rows = compare_with_reference(source, read_tensors(call.text("expected")));
-  const bool holds = std::all_of(rows.begin(), rows.end(), [](const ParityRow& row) { return row.holds(); });
+  const std::vector<ParityRow> rows =
+      compare_with_reference(source, read_tensors(call.text("expected")));
+  const bool holds =
+      std::all_of(rows.begin(), rows.end(), [](const ParityRow& row) { return row.holds(); });
   if (call.flag("json")) {
     print_json(rows, holds);
   } else {

@@ -19,7 +19,8 @@
 namespace espalier {
 namespace {
 
-/// The tensors that a batch is made of, with their types checked; the others in the file are left alone.
+/// The tensors that a batch is made of, with their types checked; the others in the file are left
+/// alone.
 std::map<std::string, at::Tensor> read_batch(const std::string& path) {
   const SafetensorsFile file(path);
   std::map<std::string, at::Tensor> batch;
@@ -27,12 +28,13 @@ std::map<std::string, at::Tensor> read_batch(const std::string& path) {
     if (file.find(name) == nullptr) continue;
     const at::Tensor tensor = read_tensor(file, name);
     if (!at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true)) {
-      throw_bad_input(std::string("'") + name + "' has the wrong type", scalar_type_name(tensor.scalar_type()), "int64",
-                      path);
+      throw_bad_input(std::string("'") + name + "' has the wrong type",
+                      scalar_type_name(tensor.scalar_type()), "int64", path);
     }
     batch.emplace(name, tensor.to(at::kLong));
   }
-  if (!batch.contains("input_ids")) throw_bad_input("the input has no 'input_ids'", {}, "a tensor [batch, seq] of int64", path);
+  if (!batch.contains("input_ids"))
+    throw_bad_input("the input has no 'input_ids'", {}, "a tensor [batch, seq] of int64", path);
   return batch;
 }
 
@@ -46,7 +48,8 @@ std::vector<std::string> read_texts(const EngineCall& call) {
     const std::string where = path + ":" + std::to_string(texts.size() + 1);
     const Value value = parse_json(line, {.file = where});
     const Value* text = value.find("text");
-    if (text == nullptr || !text->is_string()) throw_bad_input("a line has no 'text'", line, "{\"text\": \"...\"}", where);
+    if (text == nullptr || !text->is_string())
+      throw_bad_input("a line has no 'text'", line, "{\"text\": \"...\"}", where);
     texts.push_back(text->as_string());
   }
   return texts;
@@ -56,26 +59,31 @@ std::vector<std::string> read_texts(const EngineCall& call) {
 std::vector<double> token_log_probabilities(Model& model, const std::vector<std::int32_t>& ids) {
   if (ids.size() < 2) return {};
   const at::NoGradGuard no_grad;
-  const at::Tensor tokens = at::tensor(std::vector<std::int64_t>(ids.begin(), ids.end()), at::kLong);
+  const at::Tensor tokens =
+      at::tensor(std::vector<std::int64_t>(ids.begin(), ids.end()), at::kLong);
   const ModelOutput output = model.forward({{{"input_ids", tokens.unsqueeze(0)}}});
   const auto scope = model.head().scope();
   const std::int64_t predicted = tokens.size(0) - 1;
-  const at::Tensor logits = model.head().project(output.hidden.narrow(0, 0, predicted)).to(at::kFloat);
-  const at::Tensor scores = at::log_softmax(logits, -1).gather(-1, tokens.narrow(0, 1, predicted).unsqueeze(-1));
+  const at::Tensor logits =
+      model.head().project(output.hidden.narrow(0, 0, predicted)).to(at::kFloat);
+  const at::Tensor scores =
+      at::log_softmax(logits, -1).gather(-1, tokens.narrow(0, 1, predicted).unsqueeze(-1));
   const at::Tensor values = scores.squeeze(-1).to(at::kDouble);
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + predicted};
 }
 
-void print_scores(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids, const std::vector<double>& scores,
-                  bool json) {
+void print_scores(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids,
+                  const std::vector<double>& scores, bool json) {
   double sum = 0;
   for (const double score : scores) sum += score;
-  const double perplexity = scores.empty() ? 1.0 : std::exp(-sum / static_cast<double>(scores.size()));
+  const double perplexity =
+      scores.empty() ? 1.0 : std::exp(-sum / static_cast<double>(scores.size()));
   if (!json) {
     for (std::size_t i = 0; i < scores.size(); ++i) {
       std::printf("%10.4f  %s\n", scores[i], tokenizer.id_to_token(ids[i + 1]).c_str());
     }
-    std::printf("%10.4f  log probability of %zu tokens, perplexity %.4f\n", sum, scores.size(), perplexity);
+    std::printf("%10.4f  log probability of %zu tokens, perplexity %.4f\n", sum, scores.size(),
+                perplexity);
     return;
   }
   Array list_of_ids;
@@ -109,7 +117,8 @@ int run_score(const EngineCall& call) {
   const bool is_text = call.option("input").is_null();
   const std::map<std::string, at::Tensor> batch =
       is_text ? std::map<std::string, at::Tensor>() : read_batch(call.text("input"));
-  const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"), options);
+  const LoadedModel loaded =
+      load_model(*call.create<ModelProvider>("model"), call.text("model"), options);
   if (is_text) return score_texts(call, *loaded.model);
   const ScoreOptions what{call.flag("logits"), call.flag("gradients"), call.flag("shifted-labels")};
   const std::map<std::string, at::Tensor> results = score(*loaded.model, batch, what);

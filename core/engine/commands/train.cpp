@@ -31,7 +31,9 @@ int run_train(const EngineCall& call) {
     std::printf("%s\nmemory plan: %s\n", dtype_plan(run.model()).c_str(), plan.to_string().c_str());
   }
   if (call.flag("dry-run")) {
-    if (!quiet) std::printf("dry run: %lld steps would follow; nothing was written\n", static_cast<long long>(run.total_steps()));
+    if (!quiet)
+      std::printf("dry run: %lld steps would follow; nothing was written\n",
+                  static_cast<long long>(run.total_steps()));
     return 0;
   }
   return run.train(call.text("resume"), quiet);

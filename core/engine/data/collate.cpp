@@ -32,7 +32,8 @@ std::vector<std::int64_t> boundaries_of(const Row& row) {
   return boundaries;
 }
 
-void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int64_t fallback, std::int64_t* out) {
+void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int64_t fallback,
+              std::int64_t* out) {
   for (const Sample& sample : row) {
     const std::vector<std::int64_t>& values = sample.*list;
     out = values.empty() ? std::fill_n(out, sample.input_ids.size(), fallback)
@@ -40,7 +41,8 @@ void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int6
   }
 }
 
-/// Labels aligned with the tokens that predict them; none is predicted across the start of a document or from padding.
+/// Labels aligned with the tokens that predict them; none is predicted across the start of a
+/// document or from padding.
 std::vector<std::int64_t> shifted_labels_of(const Sample& sample) {
   if (sample.labels_shifted || sample.labels.empty()) return sample.labels;
   std::vector<std::int64_t> shifted(sample.labels.begin() + 1, sample.labels.end());
@@ -49,10 +51,12 @@ std::vector<std::int64_t> shifted_labels_of(const Sample& sample) {
     if (start > 0) shifted[static_cast<std::size_t>(start - 1)] = kIgnoredLabel;
   }
   for (std::size_t i = 1; i < sample.attention_mask.size(); ++i) {
-    if (sample.attention_mask[i] == 0 || sample.attention_mask[i - 1] == 0) shifted[i - 1] = kIgnoredLabel;
+    if (sample.attention_mask[i] == 0 || sample.attention_mask[i - 1] == 0)
+      shifted[i - 1] = kIgnoredLabel;
   }
   for (std::size_t i = 1; i < sample.position_ids.size(); ++i) {
-    if (sample.position_ids[i] == 0 && sample.document_starts.empty()) shifted[i - 1] = kIgnoredLabel;
+    if (sample.position_ids[i] == 0 && sample.document_starts.empty())
+      shifted[i - 1] = kIgnoredLabel;
   }
   return shifted;
 }
@@ -67,11 +71,14 @@ void copy_labels(const Row& row, bool shifted, std::int64_t* out) {
 at::Tensor cu_seqlens_of(std::span<const Row> rows) {
   std::vector<std::vector<std::int64_t>> boundaries;
   std::size_t longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, boundaries.emplace_back(boundaries_of(row)).size());
-  at::Tensor tensor = at::zeros({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, at::kLong);
+  for (const Row& row : rows)
+    longest = std::max(longest, boundaries.emplace_back(boundaries_of(row)).size());
+  at::Tensor tensor = at::zeros(
+      {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, at::kLong);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     boundaries[r].resize(longest, boundaries[r].back());
-    std::copy(boundaries[r].begin(), boundaries[r].end(), tensor.data_ptr<std::int64_t>() + r * longest);
+    std::copy(boundaries[r].begin(), boundaries[r].end(),
+              tensor.data_ptr<std::int64_t>() + r * longest);
   }
   return tensor;
 }
@@ -80,14 +87,22 @@ at::Tensor cu_seqlens_of(std::span<const Row> rows) {
 
 void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length) {
   const std::size_t length = sample.input_ids.size();
-  const auto fits = [&](const std::vector<std::int64_t>& list) { return list.empty() || list.size() == length; };
-  if (sample.labels.size() != length || !fits(sample.attention_mask) || !fits(sample.position_ids)) {
-    throw Error(Problem{ErrorCode::kBadPlugin, "a dataset made a sample whose lists differ in length",
-                        std::to_string(length) + " input_ids, " + std::to_string(sample.labels.size()) + " labels",
-                        "one label for each token", "sample " + std::to_string(number), {}});
+  const auto fits = [&](const std::vector<std::int64_t>& list) {
+    return list.empty() || list.size() == length;
+  };
+  if (sample.labels.size() != length || !fits(sample.attention_mask) ||
+      !fits(sample.position_ids)) {
+    throw Error(Problem{
+        ErrorCode::kBadPlugin,
+        "a dataset made a sample whose lists differ in length",
+        std::to_string(length) + " input_ids, " + std::to_string(sample.labels.size()) + " labels",
+        "one label for each token",
+        "sample " + std::to_string(number),
+        {}});
   }
   if (max_length <= 0 || static_cast<std::int64_t>(length) <= max_length) return;
-  for (auto* list : {&sample.input_ids, &sample.labels, &sample.attention_mask, &sample.position_ids}) {
+  for (auto* list :
+       {&sample.input_ids, &sample.labels, &sample.attention_mask, &sample.position_ids}) {
     if (!list->empty()) list->resize(static_cast<std::size_t>(max_length));
   }
   std::erase_if(sample.document_starts, [&](std::int64_t start) { return start >= max_length; });
@@ -122,7 +137,8 @@ Batch collate(std::span<const Row> rows, const CollateOptions& options) {
     copy_row(row, &Sample::input_ids, options.pad_id, ids.data_ptr<std::int64_t>() + offset);
     copy_labels(row, batch.labels_shifted, labels.data_ptr<std::int64_t>() + offset);
     copy_row(row, &Sample::attention_mask, 1, mask.data_ptr<std::int64_t>() + offset);
-    if (own_positions) copy_row(row, &Sample::position_ids, 0, positions.data_ptr<std::int64_t>() + offset);
+    if (own_positions)
+      copy_row(row, &Sample::position_ids, 0, positions.data_ptr<std::int64_t>() + offset);
     masked = masked || length_of(row) < width;
   }
   batch.tensors = {{"input_ids", ids}, {"labels", labels}};
@@ -131,7 +147,10 @@ Batch collate(std::span<const Row> rows, const CollateOptions& options) {
   if (several_documents) batch.tensors.emplace("cu_seqlens", cu_seqlens_of(rows));
   const TokenLayout layout = make_layout({batch.tensors});
   batch.num_tokens = layout.tokens();
-  batch.num_label_tokens = predicted_labels(layout, labels, batch.labels_shifted).ne(kIgnoredLabel).sum().item<std::int64_t>();
+  batch.num_label_tokens = predicted_labels(layout, labels, batch.labels_shifted)
+                               .ne(kIgnoredLabel)
+                               .sum()
+                               .item<std::int64_t>();
   return batch;
 }
 

@@ -9,7 +9,8 @@
 
 namespace espalier {
 
-DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options, LoaderState start)
+DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options,
+                       LoaderState start)
     : dataset_(std::move(dataset)),
       options_(options),
       size_(dataset_->size()),
@@ -59,7 +60,8 @@ void DataLoader::work() {
     std::int64_t number = 0;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || claimed_ < consumed_ + options_.prefetch_samples; });
+      changed_.wait(lock,
+                    [&] { return stopping_ || claimed_ < consumed_ + options_.prefetch_samples; });
       if (stopping_) return;
       number = claimed_++;
     }
@@ -105,7 +107,8 @@ std::vector<Row> DataLoader::next_rows(std::int64_t& number) {
     const bool joins = capacity > 0 && !rows.empty() && used + length <= capacity;
     if (!joins && static_cast<std::int64_t>(rows.size()) == options_.rows_per_step) {
       const std::lock_guard lock(mutex_);
-      ready_.emplace(number, std::pair(std::move(sample), std::exception_ptr()));  // begins the next step
+      ready_.emplace(number,
+                     std::pair(std::move(sample), std::exception_ptr()));  // begins the next step
       consumed_ = number;
       break;
     }
@@ -126,8 +129,8 @@ StepBatches DataLoader::next() {
   StepBatches step;
   std::vector<Row> rows;
   std::int64_t number = state_.next_sample;
-  // `take` moves forward only: a step that is left out is passed over, and the loop ends because an epoch without any
-  // full step is kept.
+  // `take` moves forward only: a step that is left out is passed over, and the loop ends because an
+  // epoch without any full step is kept.
   do {
     step.epoch = number / size_;
     const bool at_start = number % size_ == 0;
@@ -135,8 +138,10 @@ StepBatches DataLoader::next() {
     const bool partial = static_cast<std::int64_t>(rows.size()) < options_.rows_per_step;
     if (!(options_.drop_last && partial && !at_start)) break;
   } while (true);
-  for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(options_.rows_per_batch)) {
-    const std::size_t count = std::min(static_cast<std::size_t>(options_.rows_per_batch), rows.size() - begin);
+  for (std::size_t begin = 0; begin < rows.size();
+       begin += static_cast<std::size_t>(options_.rows_per_batch)) {
+    const std::size_t count =
+        std::min(static_cast<std::size_t>(options_.rows_per_batch), rows.size() - begin);
     step.batches.push_back(collate(std::span(rows).subspan(begin, count), options_.collate));
   }
   state_.next_sample = number;

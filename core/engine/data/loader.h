@@ -18,17 +18,19 @@ namespace espalier {
 struct LoaderOptions {
   bool shuffle = true;
   std::uint64_t seed = 0;
-  std::int64_t rows_per_step = 1;     ///< global batch size
-  std::int64_t rows_per_batch = 1;    ///< local batch size: rows of one micro-batch
-  std::int64_t packed_sequence_size = 0;  ///< 0: a row is a sample; otherwise samples are packed up to this many tokens
-  bool drop_last = false;             ///< leave out the step at the end of an epoch that is not full
-  std::int64_t workers = 1;           ///< threads that make samples
+  std::int64_t rows_per_step = 1;   ///< global batch size
+  std::int64_t rows_per_batch = 1;  ///< local batch size: rows of one micro-batch
+  std::int64_t packed_sequence_size =
+      0;  ///< 0: a row is a sample; otherwise samples are packed up to this many tokens
+  bool drop_last = false;    ///< leave out the step at the end of an epoch that is not full
+  std::int64_t workers = 1;  ///< threads that make samples
   std::int64_t prefetch_samples = 64;  ///< samples made ahead at most
-  std::int64_t max_length = 0;        ///< longer samples are cut; 0: not
+  std::int64_t max_length = 0;         ///< longer samples are cut; 0: not
   CollateOptions collate;
 };
 
-/// Everything that has to be kept to go on at the same sample: samples are numbered through all epochs.
+/// Everything that has to be kept to go on at the same sample: samples are numbered through all
+/// epochs.
 struct LoaderState {
   std::int64_t next_sample = 0;
 };
@@ -40,8 +42,9 @@ struct StepBatches {
   LoaderState after;  ///< where the next step begins
 };
 
-/// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch). Samples are made by threads, at
-/// most `prefetch_samples` ahead, and handed out in order. Not thread safe itself.
+/// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch). Samples are
+/// made by threads, at most `prefetch_samples` ahead, and handed out in order. Not thread safe
+/// itself.
 class ESPALIER_API DataLoader {
  public:
   DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options, LoaderState start = {});
@@ -49,7 +52,8 @@ class ESPALIER_API DataLoader {
   DataLoader& operator=(const DataLoader&) = delete;
   ~DataLoader();
 
-  /// The next step; never ends: after the last sample comes the next epoch. Rethrows what a dataset throws.
+  /// The next step; never ends: after the last sample comes the next epoch. Rethrows what a dataset
+  /// throws.
   StepBatches next();
 
   std::int64_t samples_per_epoch() const { return size_; }
@@ -70,7 +74,8 @@ class ESPALIER_API DataLoader {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::int64_t, std::vector<std::int64_t>> orders_;  ///< by epoch; the current one and the next
+  std::map<std::int64_t, std::vector<std::int64_t>>
+      orders_;  ///< by epoch; the current one and the next
   std::map<std::int64_t, std::pair<Sample, std::exception_ptr>> ready_;
   std::int64_t claimed_ = 0;   ///< next number that a worker takes
   std::int64_t consumed_ = 0;  ///< next number that `take` wants

@@ -23,8 +23,8 @@ at::Tensor last_logits(Model& model, const std::vector<std::int64_t>& ids, KvCac
 
 }  // namespace
 
-std::vector<std::int64_t> generate(Model& model, const std::vector<std::int64_t>& prompt, const GenerateOptions& options,
-                                   const TokenSink& sink) {
+std::vector<std::int64_t> generate(Model& model, const std::vector<std::int64_t>& prompt,
+                                   const GenerateOptions& options, const TokenSink& sink) {
   if (prompt.empty()) {
     throw_bad_input("the prompt has no tokens", {}, "at least one", "the prompt",
                     "this tokenizer adds no token at the start; give some text");

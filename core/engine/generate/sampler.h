@@ -10,13 +10,13 @@
 
 namespace espalier {
 
-/// How the next token is picked from logits; the order of the steps is that of transformers: repetition penalty,
-/// temperature, top-k, top-p, min-p.
+/// How the next token is picked from logits; the order of the steps is that of transformers:
+/// repetition penalty, temperature, top-k, top-p, min-p.
 struct SamplingOptions {
-  bool sample = false;               ///< false: the most likely token
-  double repetition_penalty = 1.0;   ///< applies to prompt tokens too
+  bool sample = false;              ///< false: the most likely token
+  double repetition_penalty = 1.0;  ///< applies to prompt tokens too
   double temperature = 1.0;
-  std::int64_t top_k = 0;            ///< 0: off
+  std::int64_t top_k = 0;  ///< 0: off
   double top_p = 1.0;
   double min_p = 0.0;
   std::uint64_t seed = 0;
@@ -33,7 +33,8 @@ class ESPALIER_API Sampler {
   /// logits [vocab] of any floating dtype; `history` is prompt and answer so far.
   std::int64_t pick(const at::Tensor& logits, const std::vector<std::int64_t>& history);
   /// Probabilities [vocab] after all steps, as sampled from; double.
-  at::Tensor probabilities(const at::Tensor& logits, const std::vector<std::int64_t>& history) const;
+  at::Tensor probabilities(const at::Tensor& logits,
+                           const std::vector<std::int64_t>& history) const;
 
  private:
   at::Tensor penalised(const at::Tensor& logits, const std::vector<std::int64_t>& history) const;

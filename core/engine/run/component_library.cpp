@@ -12,28 +12,34 @@ struct ComponentLibrary::Plugins {
   plugin::Catalog catalog;
   plugin::PluginHost host;
 
-  void load(const plugin::ComponentRef& component) { host.load(plugin::load_order(catalog, {component.plugin})); }
+  void load(const plugin::ComponentRef& component) {
+    host.load(plugin::load_order(catalog, {component.plugin}));
+  }
 };
 
-ComponentLibrary::ComponentLibrary(std::vector<std::string> folders) : plugins_(std::make_unique<Plugins>()) {
+ComponentLibrary::ComponentLibrary(std::vector<std::string> folders)
+    : plugins_(std::make_unique<Plugins>()) {
   plugins_->catalog = plugin::Catalog::scan({.folders = std::move(folders)});
   plugins_->catalog.require_named();
 }
 
 ComponentLibrary::~ComponentLibrary() = default;
 
-std::shared_ptr<void> ComponentLibrary::create_object(InterfaceId interface, const std::string& name,
+std::shared_ptr<void> ComponentLibrary::create_object(InterfaceId interface,
+                                                      const std::string& name,
                                                       const Value& config) {
   const plugin::ComponentRef component = plugins_->catalog.component(interface.name, name);
   plugins_->load(component);
   return plugins_->host.create_object(interface, component, config);
 }
 
-LoadedModel ComponentLibrary::from_pretrained(const std::string& model, const ModelLoadOptions& options) {
+LoadedModel ComponentLibrary::from_pretrained(const std::string& model,
+                                              const ModelLoadOptions& options) {
   const std::string folder = config::resolve_model_path(model);
   const plugin::ComponentRef provider = plugin::model_provider_for(plugins_->catalog, folder);
   plugins_->load(provider);
-  return load_model(*plugins_->host.create<ModelProvider>(provider, Value(Table())), folder, options);
+  return load_model(*plugins_->host.create<ModelProvider>(provider, Value(Table())), folder,
+                    options);
 }
 
 }  // namespace espalier

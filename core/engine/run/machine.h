@@ -9,7 +9,8 @@ namespace espalier {
 std::int64_t resident_bytes();
 std::int64_t peak_resident_bytes();
 
-/// Highest instruction set that the CPU and the tensor library use: "avx512_bf16", "avx512", "avx2", "baseline".
+/// Highest instruction set that the CPU and the tensor library use: "avx512_bf16", "avx512",
+/// "avx2", "baseline".
 std::string instruction_set();
 /// What multiplies matrices: "mkl".
 std::string gemm_provider();

@@ -5,12 +5,13 @@
 namespace espalier {
 namespace {
 
-// Mapped libraries that are touched, allocator and thread pool: measured at start of a run with a tiny model.
+// Mapped libraries that are touched, allocator and thread pool: measured at start of a run with a
+// tiny model.
 constexpr std::int64_t kProgramBytes = 230'000'000;
 
-/// Values that a pre-norm decoder layer with grouped-query attention and a gated MLP keeps for its backward pass, for one
-/// token: both norms' inputs, the projections' inputs, q, k and v before and after rotation with repeated key heads, the
-/// attention output, gate, up and their product.
+/// Values that a pre-norm decoder layer with grouped-query attention and a gated MLP keeps for its
+/// backward pass, for one token: both norms' inputs, the projections' inputs, q, k and v before and
+/// after rotation with repeated key heads, the attention output, gate, up and their product.
 std::int64_t activations_per_token(const ModelShape& shape) {
   const std::int64_t query = shape.num_attention_heads * shape.head_dim;
   const std::int64_t key_value = shape.num_key_value_heads * shape.head_dim;
@@ -27,7 +28,8 @@ MemoryPlan plan_memory(const MemoryPlanInput& input) {
   plan.gradients = input.trainable_bytes;
   plan.optimizer = input.optimizer_bytes;
   plan.activations = input.tokens * activations_per_token(input.shape) * input.compute_bytes;
-  // Logits, their float32 copy where the compute dtype is narrower, and the gradient of the same size.
+  // Logits, their float32 copy where the compute dtype is narrower, and the gradient of the same
+  // size.
   const std::int64_t logit_copies = input.compute_bytes == 4 ? 2 : 3;
   plan.logits = input.label_tokens * input.shape.vocab_size * 4 * logit_copies;
   plan.program = kProgramBytes;
@@ -35,9 +37,10 @@ MemoryPlan plan_memory(const MemoryPlanInput& input) {
 }
 
 std::string MemoryPlan::to_string() const {
-  return "parameters " + bytes_text(parameters) + ", gradients " + bytes_text(gradients) + ", optimizer " +
-         bytes_text(optimizer) + ", activations " + bytes_text(activations) + ", logits " + bytes_text(logits) +
-         ", program " + bytes_text(program) + ", total " + bytes_text(total());
+  return "parameters " + bytes_text(parameters) + ", gradients " + bytes_text(gradients) +
+         ", optimizer " + bytes_text(optimizer) + ", activations " + bytes_text(activations) +
+         ", logits " + bytes_text(logits) + ", program " + bytes_text(program) + ", total " +
+         bytes_text(total());
 }
 
 Value MemoryPlan::to_value() const {

@@ -12,10 +12,10 @@ namespace espalier {
 /// What decides how much memory a step takes.
 struct MemoryPlanInput {
   std::int64_t parameter_bytes = 0;
-  std::int64_t trainable_bytes = 0;        ///< of the parameters that get gradients
+  std::int64_t trainable_bytes = 0;  ///< of the parameters that get gradients
   std::int64_t optimizer_bytes = 0;
-  std::int64_t tokens = 0;        ///< real tokens of the largest micro-batch
-  std::int64_t label_tokens = 0;  ///< of them with a label
+  std::int64_t tokens = 0;         ///< real tokens of the largest micro-batch
+  std::int64_t label_tokens = 0;   ///< of them with a label
   std::int64_t compute_bytes = 4;  ///< of one activation
   ModelShape shape;
 };
@@ -29,7 +29,9 @@ struct MemoryPlan {
   std::int64_t logits = 0;
   std::int64_t program = 0;  ///< libraries, tokenizer, buffers
 
-  std::int64_t total() const { return parameters + gradients + optimizer + activations + logits + program; }
+  std::int64_t total() const {
+    return parameters + gradients + optimizer + activations + logits + program;
+  }
   /// "memory plan: parameters 538 MB, ..., total 2.9 GB"
   std::string to_string() const;
   Value to_value() const;

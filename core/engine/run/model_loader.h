@@ -34,14 +34,16 @@ struct LoadedModel {
 /// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.
 ESPALIER_API Value read_model_config(const std::string& folder);
 
-/// Builds the model with `provider` and reads its weights from `folder`. Everything that is missing, unexpected or of
-/// the wrong shape is reported in one Error.
+/// Builds the model with `provider` and reads its weights from `folder`. Everything that is
+/// missing, unexpected or of the wrong shape is reported in one Error.
 ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                                     const ModelLoadOptions& options);
 
-/// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them: LibTorch's generic
-/// bf16 kernels are a hundred times slower there. Returns the dtype and the reason.
-std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested, at::ScalarType storage);
+/// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them:
+/// LibTorch's generic bf16 kernels are a hundred times slower there. Returns the dtype and the
+/// reason.
+std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested,
+                                                            at::ScalarType storage);
 
 /// Bytes that all parameters take.
 std::int64_t parameter_bytes(const Model& model);

@@ -21,7 +21,8 @@ double largest(const at::Tensor& tensor) {
   return tensor.numel() == 0 ? 0.0 : tensor.abs().max().to(at::kDouble).item<double>();
 }
 
-ParityRow compare(const std::string& name, const at::Tensor& actual, const at::Tensor& expected, double limit) {
+ParityRow compare(const std::string& name, const at::Tensor& actual, const at::Tensor& expected,
+                  double limit) {
   if (actual.sizes() != expected.sizes()) {
     throw_bad_input("'" + name + "' has another shape than the reference", c10::str(actual.sizes()),
                     c10::str(expected.sizes()), name, "the reference belongs to another model");
@@ -50,24 +51,29 @@ class RecordingRunner final : public BlockRunner {
 Tensors batch_of(const Tensors& expected, const std::string& prefix) {
   Tensors batch;
   for (const char* name : {"input_ids", "attention_mask", "position_ids", "cu_seqlens", "labels"}) {
-    if (const auto found = expected.find(prefix + name); found != expected.end()) batch.emplace(name, found->second);
+    if (const auto found = expected.find(prefix + name); found != expected.end())
+      batch.emplace(name, found->second);
   }
   return batch;
 }
 
-void compare_hidden(const std::vector<at::Tensor>& hidden, const Tensors& expected, std::vector<ParityRow>& rows) {
-  // hidden.0 are the embeddings, hidden.N comes after the final norm: the last layer alone is not in the dump.
+void compare_hidden(const std::vector<at::Tensor>& hidden, const Tensors& expected,
+                    std::vector<ParityRow>& rows) {
+  // hidden.0 are the embeddings, hidden.N comes after the final norm: the last layer alone is not
+  // in the dump.
   if (hidden.size() < 2) return;
   std::vector<at::Tensor> kept(hidden.begin(), hidden.end() - 2);
   kept.push_back(hidden.back());
   for (std::size_t i = 0; i < kept.size(); ++i) {
     const std::string name = "hidden." + std::to_string(i);
     const auto found = expected.find(name);
-    if (found != expected.end()) rows.push_back(compare(name, kept[i], found->second, kLogitsLimit * largest(found->second)));
+    if (found != expected.end())
+      rows.push_back(compare(name, kept[i], found->second, kLogitsLimit * largest(found->second)));
   }
 }
 
-void compare_gradients(const Tensors& actual, const Tensors& expected, std::vector<ParityRow>& rows) {
+void compare_gradients(const Tensors& actual, const Tensors& expected,
+                       std::vector<ParityRow>& rows) {
   double largest_of_all = 0;
   for (const auto& [name, tensor] : expected) {
     if (name.starts_with("grad.")) largest_of_all = std::max(largest_of_all, largest(tensor));
@@ -79,8 +85,9 @@ void compare_gradients(const Tensors& actual, const Tensors& expected, std::vect
       throw_bad_input("the reference has a gradient that the model has not", name, {}, name,
                       "the reference belongs to another model");
     }
-    rows.push_back(compare(name, found->second, tensor,
-                           kGradientLimit * largest(tensor) + kGradientLimitOfAll * largest_of_all));
+    rows.push_back(
+        compare(name, found->second, tensor,
+                kGradientLimit * largest(tensor) + kGradientLimitOfAll * largest_of_all));
   }
 }
 
@@ -105,7 +112,8 @@ void compare_main_batch(Model& model, const Tensors& expected, std::vector<Parit
 
 std::vector<ParityRow> compare_with_reference(const ModelSource& source, const Tensors& expected) {
   if (!expected.contains("input_ids") || !expected.contains("logits")) {
-    throw_bad_input("the reference has no 'input_ids' and 'logits'", {}, "a dump with both", "--expected");
+    throw_bad_input("the reference has no 'input_ids' and 'logits'", {}, "a dump with both",
+                    "--expected");
   }
   std::vector<ParityRow> rows;
   const LoadedModel loaded = source("float32");
@@ -120,7 +128,8 @@ std::vector<ParityRow> compare_with_reference(const ModelSource& source, const T
   if (const auto reference = expected.find("logits_bf16_compute"); reference != expected.end()) {
     const LoadedModel half = source("bfloat16");
     const Tensors actual = score(*half.model, batch_of(expected, ""), {true, false, false});
-    rows.push_back(compare("logits_bf16_compute", actual.at("logits"), reference->second, kBf16ComputeLimit));
+    rows.push_back(
+        compare("logits_bf16_compute", actual.at("logits"), reference->second, kBf16ComputeLimit));
   }
   return rows;
 }

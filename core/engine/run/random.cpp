@@ -11,12 +11,14 @@ namespace {
 
 constexpr std::uint64_t kShuffleStream = 0x73687566666c65;  // "shuffle"
 
-std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::uint32_t key_low, std::uint32_t key_high) {
+std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::uint32_t key_low,
+                                    std::uint32_t key_high) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t a = std::uint64_t{0xD2511F53} * counter[0];
     const std::uint64_t b = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key_low, static_cast<std::uint32_t>(b),
-               static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key_high, static_cast<std::uint32_t>(a)};
+    counter = {
+        static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key_low, static_cast<std::uint32_t>(b),
+        static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key_high, static_cast<std::uint32_t>(a)};
     key_low += 0x9E3779B9;
     key_high += 0xBB67AE85;
   }
@@ -26,9 +28,10 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::u
 }  // namespace
 
 std::uint64_t CounterRandom::bits(std::uint64_t index) const {
-  const auto out = philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                           static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
-                          static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32));
+  const auto out =
+      philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+              static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
+             static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32));
   return (std::uint64_t{out[1]} << 32) | out[0];
 }
 
@@ -45,11 +48,13 @@ std::uint64_t CounterRandom::below(std::uint64_t index, std::uint64_t bound) con
   return static_cast<std::uint64_t>((static_cast<unsigned __int128>(bits(index)) * bound) >> 64);
 }
 
-std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
+std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed,
+                                         std::int64_t epoch) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
   std::iota(order.begin(), order.end(), std::int64_t{0});
   const CounterRandom random(seed, kShuffleStream + static_cast<std::uint64_t>(epoch));
-  for (std::uint64_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i, i)]);
+  for (std::uint64_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[random.below(i, i)]);
   return order;
 }
 

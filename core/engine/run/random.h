@@ -6,9 +6,9 @@
 
 namespace espalier {
 
-/// Counter-based random numbers: number `i` of a stream is a pure function of (seed, stream, i), so that resuming,
-/// recomputation and another number of ranks see the same values. Philox 4x32-10, Salmon et al. 2011, "Parallel random
-/// numbers: as easy as 1, 2, 3".
+/// Counter-based random numbers: number `i` of a stream is a pure function of (seed, stream, i), so
+/// that resuming, recomputation and another number of ranks see the same values. Philox 4x32-10,
+/// Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 class CounterRandom {
  public:
   CounterRandom(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}

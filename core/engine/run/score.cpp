@@ -14,14 +14,16 @@ namespace {
 ModelInput model_input(const std::map<std::string, at::Tensor>& tensors) {
   ModelInput input;
   for (const char* name : {"input_ids", "attention_mask", "position_ids", "cu_seqlens"}) {
-    if (const auto found = tensors.find(name); found != tensors.end()) input.tensors.emplace(name, found->second);
+    if (const auto found = tensors.find(name); found != tensors.end())
+      input.tensors.emplace(name, found->second);
   }
   return input;
 }
 
 }  // namespace
 
-std::map<std::string, at::Tensor> score(Model& model, const std::map<std::string, at::Tensor>& input,
+std::map<std::string, at::Tensor> score(Model& model,
+                                        const std::map<std::string, at::Tensor>& input,
                                         const ScoreOptions& options) {
   const bool has_labels = input.contains("labels");
   if (options.gradients && !has_labels) {

@@ -12,13 +12,16 @@ namespace espalier {
 struct ScoreOptions {
   bool logits = false;
   bool gradients = false;
-  bool shifted_labels = false;  ///< labels are aligned already; otherwise they are shifted by one inside each document
+  bool shifted_labels = false;  ///< labels are aligned already; otherwise they are shifted by one
+                                ///< inside each document
 };
 
-/// Loss, logits and gradients of one batch of named tensors (input_ids, attention_mask, position_ids, cu_seqlens,
-/// labels). Returns `loss`, `loss_sum`, `num_label_tokens` where labels were given, `logits` [batch, seq, vocab] float32
-/// (zeros at padding), and `grad.<name>` of the mean loss in the layout of the checkpoint.
-ESPALIER_API std::map<std::string, at::Tensor> score(Model& model, const std::map<std::string, at::Tensor>& input,
+/// Loss, logits and gradients of one batch of named tensors (input_ids, attention_mask,
+/// position_ids, cu_seqlens, labels). Returns `loss`, `loss_sum`, `num_label_tokens` where labels
+/// were given, `logits` [batch, seq, vocab] float32 (zeros at padding), and `grad.<name>` of the
+/// mean loss in the layout of the checkpoint.
+ESPALIER_API std::map<std::string, at::Tensor> score(Model& model,
+                                                     const std::map<std::string, at::Tensor>& input,
                                                      const ScoreOptions& options);
 
 }  // namespace espalier

@@ -22,7 +22,9 @@ double seconds_since(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();
 }
 
-bool is_due(std::int64_t step, const std::optional<std::int64_t>& every) { return every && step % *every == 0; }
+bool is_due(std::int64_t step, const std::optional<std::int64_t>& every) {
+  return every && step % *every == 0;
+}
 
 Value training_line(const StepMetrics& metrics, double seconds) {
   Table line;
@@ -61,8 +63,9 @@ void adopt_machine(const TrainState& state, Progress& progress) {
     at::set_num_threads(static_cast<int>(state.num_threads));
   }
   if (state.instruction_set != instruction_set() || state.gemm_provider != gemm_provider()) {
-    progress.note("resuming on another machine (" + state.instruction_set + ", " + state.gemm_provider + " -> " +
-                  instruction_set() + ", " + gemm_provider() + "): results may differ in the last digits");
+    progress.note("resuming on another machine (" + state.instruction_set + ", " +
+                  state.gemm_provider + " -> " + instruction_set() + ", " + gemm_provider() +
+                  "): results may differ in the last digits");
   }
 }
 
@@ -81,14 +84,16 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
   return state;
 }
 
-std::optional<TrainState> TrainingRun::resume_from(const std::string& resume, CheckpointStore& store) {
+std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
+                                                   CheckpointStore& store) {
   const std::optional<std::string> newest = store.latest();
   if (resume == "never") {
     store.remove_after(0);
     return std::nullopt;
   }
   if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
-    throw_bad_input("there is no checkpoint in '" + resume + "'", {}, "auto, never, or a checkpoint folder", "--resume");
+    throw_bad_input("there is no checkpoint in '" + resume + "'", {},
+                    "auto, never, or a checkpoint folder", "--resume");
   }
   const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
   if (chosen.empty()) return std::nullopt;
@@ -99,17 +104,20 @@ std::optional<TrainState> TrainingRun::resume_from(const std::string& resume, Ch
 
 int TrainingRun::train(const std::string& resume, bool quiet) {
   const fs::path folder(output_dir_);
-  CheckpointStore store((folder / "checkpoints").string(), settings_.checkpoint.max_recent_checkpoints);
+  CheckpointStore store((folder / "checkpoints").string(),
+                        settings_.checkpoint.max_recent_checkpoints);
   const std::optional<TrainState> resumed = resume_from(resume, store);
   const std::int64_t first = resumed ? resumed->step : 0;
   Progress progress(total_steps_, first, quiet);
   if (resumed) {
     adopt_machine(*resumed, progress);
-    progress.note("resuming after step " + std::to_string(first) + " of " + std::to_string(total_steps_));
+    progress.note("resuming after step " + std::to_string(first) + " of " +
+                  std::to_string(total_steps_));
   }
   MetricsLog training_log((folder / "training.jsonl").string(), first);
   MetricsLog validation_log((folder / "validation.jsonl").string(), first == 0 ? -1 : first);
-  const std::vector<Batch> validation = validation_dataset_ ? validation_batches() : std::vector<Batch>();
+  const std::vector<Batch> validation =
+      validation_dataset_ ? validation_batches() : std::vector<Batch>();
   DataLoader loader(dataset_, loader_options(), resumed ? resumed->loader : LoaderState{});
   const StopSignal stop_signal;
 
@@ -119,9 +127,10 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     metrics.step = step;
     validation_log.append(validation_line(metrics, seconds_since(start)));
     char text[96];
-    std::snprintf(text, sizeof text, "validation after step %lld: loss %.4f over %lld label tokens (%.1f s)",
-                  static_cast<long long>(step), metrics.loss, static_cast<long long>(metrics.num_label_tokens),
-                  seconds_since(start));
+    std::snprintf(text, sizeof text,
+                  "validation after step %lld: loss %.4f over %lld label tokens (%.1f s)",
+                  static_cast<long long>(step), metrics.loss,
+                  static_cast<long long>(metrics.num_label_tokens), seconds_since(start));
     progress.note(text);
   };
   if (!validation.empty() && first == 0 && settings_.step_scheduler.val_at_start) validate(0);
@@ -139,7 +148,9 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
 
     const bool last = step == total_steps_;
     const bool stopped = StopSignal::received() != 0 && !last;
-    if (!validation.empty() && !stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps))) validate(step);
+    if (!validation.empty() && !stopped &&
+        (last || is_due(step, settings_.step_scheduler.val_every_steps)))
+      validate(step);
     const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
     if (settings_.checkpoint.enabled && save) {
       training_log.sync();
@@ -149,8 +160,10 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     if (stopped) {
       progress.finish();
       progress.note(settings_.checkpoint.enabled
-                        ? "stopped after step " + std::to_string(step) + "; run the same command again to go on"
-                        : "stopped after step " + std::to_string(step) + "; checkpoints are off, so nothing was saved");
+                        ? "stopped after step " + std::to_string(step) +
+                              "; run the same command again to go on"
+                        : "stopped after step " + std::to_string(step) +
+                              "; checkpoints are off, so nothing was saved");
       return kStoppedExitCode;
     }
   }

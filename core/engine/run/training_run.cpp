@@ -40,7 +40,8 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
   if (adapter != nullptr) {
     for (const auto& parameter : adapter->parameters()) trainable.push_back(parameter);
   }
-  if (trainable.empty()) throw_bad_input("no parameter is trainable", {}, "at least one", "the recipe");
+  if (trainable.empty())
+    throw_bad_input("no parameter is trainable", {}, "at least one", "the recipe");
   return trainable;
 }
 
@@ -57,10 +58,15 @@ RunSettings::RunSettings(const Value& recipe)
 
 namespace {
 
-/// Puts the implementations of a kernel pack into the table of ops, or says why this machine can't run them.
+/// Puts the implementations of a kernel pack into the table of ops, or says why this machine can't
+/// run them.
 void use_kernels(KernelPack& pack) {
   if (const std::string reason = pack.unavailable(); !reason.empty()) {
-    throw Error(Problem{ErrorCode::kUnsupported, "the kernel pack can't run on this machine", reason, {}, "[kernels]",
+    throw Error(Problem{ErrorCode::kUnsupported,
+                        "the kernel pack can't run on this machine",
+                        reason,
+                        {},
+                        "[kernels]",
                         "leave the section out to use the reference kernels"});
   }
   for (ops::OpImplementation& implementation : pack.implementations()) {
@@ -70,7 +76,8 @@ void use_kernels(KernelPack& pack) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
+TrainingRun::TrainingRun(const EngineCall& call)
+    : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
   if (fs::exists(fs::path(folder) / "tokenizer.json")) {
     tokenizer_ = text::load_tokenizer(folder);
@@ -100,13 +107,15 @@ TrainingRun::TrainingRun(const EngineCall& call) : settings_(call.option("recipe
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
-  optimizer_ = std::make_unique<ParameterOptimizer>(call.create<Optimizer>("optimizer"),
-                                                    trainable_parameters(*model_.model, adapter_.get()));
+  optimizer_ = std::make_unique<ParameterOptimizer>(
+      call.create<Optimizer>("optimizer"), trainable_parameters(*model_.model, adapter_.get()));
   const config::StepSchedulerConfig& steps = settings_.step_scheduler;
   if (steps.num_epochs || !steps.max_steps) {
-    total_steps_ = steps.num_epochs.value_or(1) * DataLoader(dataset_, loader_options()).steps_per_epoch();
+    total_steps_ =
+        steps.num_epochs.value_or(1) * DataLoader(dataset_, loader_options()).steps_per_epoch();
   }
-  if (steps.max_steps) total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
+  if (steps.max_steps)
+    total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
 }
 
 DatasetContext TrainingRun::dataset_context() const {
@@ -118,12 +127,14 @@ DatasetContext TrainingRun::dataset_context() const {
   return context;
 }
 
-std::shared_ptr<const Dataset> TrainingRun::open_dataset(const EngineCall& call, const std::string& section) const {
+std::shared_ptr<const Dataset> TrainingRun::open_dataset(const EngineCall& call,
+                                                         const std::string& section) const {
   std::shared_ptr<Dataset> dataset = call.create<Dataset>(section);
   DatasetContext context = dataset_context();
   context.model_folder = call.text("model");
   dataset->open(context);
-  if (dataset->size() <= 0) throw_bad_input("the dataset has no samples", "0", "at least one", "[" + section + "]");
+  if (dataset->size() <= 0)
+    throw_bad_input("the dataset has no samples", "0", "at least one", "[" + section + "]");
   return dataset;
 }
 
@@ -132,14 +143,18 @@ LoaderOptions TrainingRun::loader_options() const {
   options.shuffle = settings_.dataloader.shuffle;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
   options.rows_per_step = settings_.step_scheduler.global_batch_size;
-  options.rows_per_batch = std::min(settings_.step_scheduler.local_batch_size, options.rows_per_step);
+  options.rows_per_batch =
+      std::min(settings_.step_scheduler.local_batch_size, options.rows_per_step);
   options.packed_sequence_size = settings_.packed_sequence.packed_sequence_size;
   options.drop_last = settings_.dataloader.drop_last;
   options.workers = std::max<std::int64_t>(1, settings_.dataloader.num_workers);
-  options.prefetch_samples = settings_.dataloader.prefetch_factor * options.rows_per_step * options.workers;
-  options.max_length = options.packed_sequence_size > 0 ? options.packed_sequence_size
-                                                        : (model_.model ? model_.model->shape().max_positions : 0);
-  if (tokenizer_ != nullptr) options.collate.pad_id = static_cast<std::int32_t>(padding_id(*tokenizer_));
+  options.prefetch_samples =
+      settings_.dataloader.prefetch_factor * options.rows_per_step * options.workers;
+  options.max_length = options.packed_sequence_size > 0
+                           ? options.packed_sequence_size
+                           : (model_.model ? model_.model->shape().max_positions : 0);
+  if (tokenizer_ != nullptr)
+    options.collate.pad_id = static_cast<std::int32_t>(padding_id(*tokenizer_));
   options.collate.pad_seq_len_divisible = settings_.dataloader.pad_seq_len_divisible;
   return options;
 }
@@ -153,16 +168,24 @@ std::vector<Batch> TrainingRun::validation_batches() const {
     rows.push_back({std::move(sample)});
   }
   std::vector<Batch> batches;
-  for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(options.rows_per_batch)) {
-    const std::size_t count = std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
+  for (std::size_t begin = 0; begin < rows.size();
+       begin += static_cast<std::size_t>(options.rows_per_batch)) {
+    const std::size_t count =
+        std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
     batches.push_back(collate(std::span(rows).subspan(begin, count), options.collate));
   }
   return batches;
 }
 
 TrainingParts TrainingRun::parts() {
-  return {*model_.model,    *objective_, *loss_, *optimizer_, *lr_scheduler_, strategy_.get(),
-          settings_.clip_grad_norm.max_norm, total_steps_};
+  return {*model_.model,
+          *objective_,
+          *loss_,
+          *optimizer_,
+          *lr_scheduler_,
+          strategy_.get(),
+          settings_.clip_grad_norm.max_norm,
+          total_steps_};
 }
 
 MemoryPlan TrainingRun::memory_plan() {

@@ -30,14 +30,15 @@ struct RunSettings {
   explicit RunSettings(const Value& recipe);
 };
 
-/// A recipe made into objects, in the order in which they need each other: model, adapter, data, loss, objective,
-/// optimizer, schedule. Owns all of them.
+/// A recipe made into objects, in the order in which they need each other: model, adapter, data,
+/// loss, objective, optimizer, schedule. Owns all of them.
 class TrainingRun {
  public:
   explicit TrainingRun(const EngineCall& call);
 
-  /// Trains from where the newest checkpoint left off (`resume`: "auto", "never" or a checkpoint folder) to the end and
-  /// exports the model. Returns the exit code: 0, or kStoppedExitCode after a signal.
+  /// Trains from where the newest checkpoint left off (`resume`: "auto", "never" or a checkpoint
+  /// folder) to the end and exports the model. Returns the exit code: 0, or kStoppedExitCode after
+  /// a signal.
   int train(const std::string& resume, bool quiet);
 
   /// What the run will hold in memory, from the first rows of the data.
@@ -47,7 +48,8 @@ class TrainingRun {
 
  private:
   DatasetContext dataset_context() const;
-  std::shared_ptr<const Dataset> open_dataset(const EngineCall& call, const std::string& section) const;
+  std::shared_ptr<const Dataset> open_dataset(const EngineCall& call,
+                                              const std::string& section) const;
   LoaderOptions loader_options() const;
   std::vector<Batch> validation_batches() const;
   TrainingParts parts();

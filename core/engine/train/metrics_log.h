@@ -7,12 +7,12 @@
 
 namespace espalier {
 
-/// A JSON Lines file of a run (training.jsonl, validation.jsonl). Each line is written whole at once, so that a killed
-/// process leaves complete lines.
+/// A JSON Lines file of a run (training.jsonl, validation.jsonl). Each line is written whole at
+/// once, so that a killed process leaves complete lines.
 class MetricsLog {
  public:
-  /// Opens for appending; lines with a "step" above `keep_steps`, and a torn last line, are dropped first: a resumed run
-  /// writes them again.
+  /// Opens for appending; lines with a "step" above `keep_steps`, and a torn last line, are dropped
+  /// first: a resumed run writes them again.
   MetricsLog(std::string path, std::int64_t keep_steps);
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;

@@ -22,15 +22,20 @@ bool matches(const std::string& name, const std::vector<std::string>& patterns) 
   });
 }
 
-void check_patterns(const ParameterGroupConfig& group, const std::vector<std::shared_ptr<Parameter>>& parameters) {
+void check_patterns(const ParameterGroupConfig& group,
+                    const std::vector<std::shared_ptr<Parameter>>& parameters) {
   for (const std::string& pattern : group.patterns) {
     std::vector<std::string> names;
     for (const auto& parameter : parameters) names.push_back(parameter->name());
-    if (std::any_of(names.begin(), names.end(), [&](const auto& name) { return matches(name, {pattern}); })) continue;
+    if (std::any_of(names.begin(), names.end(),
+                    [&](const auto& name) { return matches(name, {pattern}); }))
+      continue;
     std::string hint = did_you_mean(pattern, names);
-    if (hint.empty()) hint = "the names are those of the checkpoint, e.g. " + (names.empty() ? "" : names.front());
+    if (hint.empty())
+      hint = "the names are those of the checkpoint, e.g. " + (names.empty() ? "" : names.front());
     throw_bad_input("a pattern of optimizer.param_groups matches no trainable parameter", pattern,
-                    "a parameter name with '*' and '?' as wildcards", "optimizer.param_groups", hint);
+                    "a parameter name with '*' and '?' as wildcards", "optimizer.param_groups",
+                    hint);
   }
 }
 
@@ -46,12 +51,15 @@ std::vector<at::Tensor> gradients_of(const std::vector<std::shared_ptr<Parameter
 
 ParameterOptimizer::ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
                                        std::vector<std::shared_ptr<Parameter>> parameters)
-    : optimizer_(std::move(optimizer)), parameters_(std::move(parameters)), specs_(optimizer_->state_specs()) {
+    : optimizer_(std::move(optimizer)),
+      parameters_(std::move(parameters)),
+      specs_(optimizer_->state_specs()) {
   make_groups();
 }
 
 void ParameterOptimizer::make_groups() {
-  for (const ParameterGroupConfig& config : optimizer_->groups()) check_patterns(config, parameters_);
+  for (const ParameterGroupConfig& config : optimizer_->groups())
+    check_patterns(config, parameters_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Group wanted{1.0, optimizer_->weight_decay(), parameters_[i]->value().scalar_type(), {}};
     for (const ParameterGroupConfig& config : optimizer_->groups()) {
@@ -61,8 +69,8 @@ void ParameterOptimizer::make_groups() {
       break;
     }
     const auto same = std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) {
-      return group.lr_multiplier == wanted.lr_multiplier && group.weight_decay == wanted.weight_decay &&
-             group.dtype == wanted.dtype;
+      return group.lr_multiplier == wanted.lr_multiplier &&
+             group.weight_decay == wanted.weight_decay && group.dtype == wanted.dtype;
     });
     Group& group = same == groups_.end() ? groups_.emplace_back(std::move(wanted)) : *same;
     group.members.push_back(i);
@@ -76,8 +84,9 @@ void ParameterOptimizer::create_state() {
     std::vector<at::Tensor>& list = states_.emplace_back();
     for (const auto& parameter : parameters_) {
       const at::Tensor& value = parameter->value();
-      list.push_back(spec.layout == OptimizerStateSpec::Layout::kScalar ? at::zeros({}, value.options())
-                                                                       : at::zeros_like(value));
+      list.push_back(spec.layout == OptimizerStateSpec::Layout::kScalar
+                         ? at::zeros({}, value.options())
+                         : at::zeros_like(value));
     }
   }
 }
@@ -96,7 +105,8 @@ void ParameterOptimizer::step(std::int64_t step, double lr) {
       if (!value.grad().defined()) continue;
       update.parameters.push_back(value);
       update.gradients.push_back(value.grad());
-      for (std::size_t s = 0; s < specs_.size(); ++s) update.states[s].push_back(states_[s][member]);
+      for (std::size_t s = 0; s < specs_.size(); ++s)
+        update.states[s].push_back(states_[s][member]);
     }
     if (!update.parameters.empty()) optimizer_->update(update);
   }
@@ -125,8 +135,9 @@ void ParameterOptimizer::load_state(std::map<std::string, at::Tensor> state) {
     for (const auto& parameter : parameters_) {
       const auto found = state.find(spec.name + "." + parameter->name());
       if (found == state.end()) {
-        throw_bad_input("the checkpoint has no optimizer state for '" + parameter->name() + "'", {}, spec.name,
-                        "optimizer.safetensors", "the checkpoint was made with another optimizer; use --resume never");
+        throw_bad_input("the checkpoint has no optimizer state for '" + parameter->name() + "'", {},
+                        spec.name, "optimizer.safetensors",
+                        "the checkpoint was made with another optimizer; use --resume never");
       }
       list.push_back(std::move(found->second));
     }
@@ -138,7 +149,8 @@ std::int64_t ParameterOptimizer::state_bytes() const {
   for (const OptimizerStateSpec& spec : specs_) {
     for (const auto& parameter : parameters_) {
       const bool scalar = spec.layout == OptimizerStateSpec::Layout::kScalar;
-      bytes += static_cast<std::int64_t>(scalar ? parameter->value().element_size() : parameter->value().nbytes());
+      bytes += static_cast<std::int64_t>(scalar ? parameter->value().element_size()
+                                                : parameter->value().nbytes());
     }
   }
   return bytes;
@@ -156,7 +168,8 @@ double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) 
   return std::sqrt(sum);
 }
 
-void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm, double max_norm) {
+void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm,
+                    double max_norm) {
   const double scale = max_norm / (norm + 1e-6);
   if (!(scale < 1.0)) return;
   const at::NoGradGuard no_grad;

@@ -12,13 +12,16 @@
 
 namespace espalier {
 
-/// The optimizer with the tensors that it updates: parameters in groups of equal treatment, and their state.
+/// The optimizer with the tensors that it updates: parameters in groups of equal treatment, and
+/// their state.
 class ESPALIER_API ParameterOptimizer {
  public:
   /// Throws Error(kBadInput) when a pattern of a group matches no parameter.
-  ParameterOptimizer(std::shared_ptr<Optimizer> optimizer, std::vector<std::shared_ptr<Parameter>> parameters);
+  ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
+                     std::vector<std::shared_ptr<Parameter>> parameters);
 
-  /// Applies the gradients held by the parameters and clears them. `step` counts from 1; `lr` is the scheduled rate.
+  /// Applies the gradients held by the parameters and clears them. `step` counts from 1; `lr` is
+  /// the scheduled rate.
   void step(std::int64_t step, double lr);
   double base_lr() const { return optimizer_->lr(); }
   const std::vector<std::shared_ptr<Parameter>>& parameters() const { return parameters_; }
@@ -48,10 +51,12 @@ class ESPALIER_API ParameterOptimizer {
   std::vector<std::vector<at::Tensor>> states_;  ///< [spec][parameter]
 };
 
-/// L2 norm over the gradients of all parameters, in float64 so that large sums neither overflow nor lose digits.
+/// L2 norm over the gradients of all parameters, in float64 so that large sums neither overflow nor
+/// lose digits.
 ESPALIER_API double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters);
 
 /// Scales all gradients by min(1, max_norm / (norm + 1e-6)).
-ESPALIER_API void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm, double max_norm);
+ESPALIER_API void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,
+                                 double norm, double max_norm);
 
 }  // namespace espalier

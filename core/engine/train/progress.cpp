@@ -12,13 +12,14 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr auto kPipeInterval = std::chrono::seconds(2);
+constexpr auto kPipeInterval = std::chrono::seconds(5);
 
 std::string duration_text(double seconds) {
   const auto total = static_cast<long long>(seconds + 0.5);
   char text[32];
   if (total >= 3600) {
-    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", total / 3600, total / 60 % 60, total % 60);
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", total / 3600, total / 60 % 60,
+                  total % 60);
   } else {
     std::snprintf(text, sizeof text, "%lld:%02lld", total / 60, total % 60);
   }
@@ -33,11 +34,14 @@ std::size_t terminal_width() {
 }  // namespace
 
 Progress::Progress(std::int64_t total_steps, std::int64_t first_step, bool quiet)
-    : total_steps_(total_steps), first_step_(first_step), quiet_(quiet), terminal_(::isatty(STDOUT_FILENO) == 1) {}
+    : total_steps_(total_steps),
+      first_step_(first_step),
+      quiet_(quiet),
+      terminal_(::isatty(STDOUT_FILENO) == 1) {}
 
 std::string Progress::eta() const {
-  const double elapsed = std::chrono::duration<double>(steady_clock::now() - start_).count();
-  const double per_step = elapsed / static_cast<double>(std::max<std::int64_t>(1, done_ - first_step_));
+  const double per_step =
+      seconds_ / static_cast<double>(std::max<std::int64_t>(1, done_ - first_step_));
   return duration_text(per_step * static_cast<double>(total_steps_ - done_));
 }
 
@@ -48,6 +52,7 @@ void Progress::clear_line() {
 
 void Progress::step(const StepMetrics& metrics, double step_seconds, std::int64_t resident_bytes) {
   done_ = metrics.step;
+  seconds_ += step_seconds;
   if (quiet_) return;
   const auto now = steady_clock::now();
   const bool last = metrics.step == total_steps_;
@@ -55,9 +60,11 @@ void Progress::step(const StepMetrics& metrics, double step_seconds, std::int64_
   if (!terminal_ && !last && !first && now - last_print_ < kPipeInterval) return;
   last_print_ = now;
   char text[256];
-  std::snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  lr %.2e  grad norm %.3f  %.0f tok/s  %s  ETA %s",
-                static_cast<long long>(metrics.step), static_cast<long long>(total_steps_), metrics.loss, metrics.lr,
-                metrics.grad_norm, static_cast<double>(metrics.num_tokens) / step_seconds,
+  std::snprintf(text, sizeof text,
+                "step %lld/%lld  loss %.4f  lr %.2e  grad norm %.3f  %.0f tok/s  %s  ETA %s",
+                static_cast<long long>(metrics.step), static_cast<long long>(total_steps_),
+                metrics.loss, metrics.lr, metrics.grad_norm,
+                static_cast<double>(metrics.num_tokens) / step_seconds,
                 bytes_text(resident_bytes).c_str(), eta().c_str());
   std::string line = text;
   if (terminal_) {

@@ -8,8 +8,8 @@
 
 namespace espalier {
 
-/// Tells a person how a run is going. In a terminal one line that is redrawn; in a pipe or file a line now and then;
-/// with `quiet` nothing. Writes to stdout.
+/// Tells a person how a run is going. In a terminal one line that is redrawn; in a pipe or file a
+/// line now and then; with `quiet` nothing. Writes to stdout.
 class Progress {
  public:
   Progress(std::int64_t total_steps, std::int64_t first_step, bool quiet);
@@ -30,7 +30,7 @@ class Progress {
   bool terminal_;
   bool line_open_ = false;
   std::int64_t done_ = 0;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  double seconds_ = 0.0;  ///< in steps, without validation and saving
   std::chrono::steady_clock::time_point last_print_{};
 };
 

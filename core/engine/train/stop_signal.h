@@ -2,8 +2,8 @@
 
 namespace espalier {
 
-/// While alive, the first SIGINT or SIGTERM asks the training loop to stop at the next step boundary; the second ends the
-/// process at once, as without this object. One at a time.
+/// While alive, the first SIGINT or SIGTERM asks the training loop to stop at the next step
+/// boundary; the second ends the process at once, as without this object. One at a time.
 class StopSignal {
  public:
   StopSignal();
@@ -15,7 +15,8 @@ class StopSignal {
   static int received();
 };
 
-/// Exit code of a run that stopped on a signal after it saved a checkpoint; running it again goes on.
+/// Exit code of a run that stopped on a signal after it saved a checkpoint; running it again goes
+/// on.
 inline constexpr int kStoppedExitCode = 75;
 
 }  // namespace espalier

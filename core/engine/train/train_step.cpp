@@ -10,7 +10,8 @@
 namespace espalier {
 namespace {
 
-/// `reference` passes run without gradients; adapters that are attached switch themselves off for it later.
+/// `reference` passes run without gradients; adapters that are attached switch themselves off for
+/// it later.
 ObjectiveContext make_context(const TrainingParts& parts) {
   return {parts.model, parts.loss, [](const std::function<void()>& work) {
             const at::NoGradGuard no_grad;
@@ -19,11 +20,12 @@ ObjectiveContext make_context(const TrainingParts& parts) {
 }
 
 /// Sum of the terms of one micro-batch, each with its divisor; their values are added to `metrics`.
-at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weight, std::size_t batches,
-                       StepMetrics& metrics) {
+at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weight,
+                       std::size_t batches, StepMetrics& metrics) {
   at::Tensor total;
   for (const ObjectiveTerm& term : terms) {
-    const double divisor = term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
+    const double divisor =
+        term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
     const at::Tensor share = term.sum * (term.scale / divisor);
     metrics.terms[term.name] += share.item<double>();
     total = total.defined() ? total + share : share;
@@ -33,9 +35,12 @@ at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weig
 
 void require_finite(double value, const char* what, std::int64_t step) {
   if (std::isfinite(value)) return;
-  throw Error(Problem{ErrorCode::kCheckFailed, std::string("the ") + what + " of step " + std::to_string(step) + " is not finite",
-                      std::to_string(value), "a finite number", "step " + std::to_string(step),
-                      "the weights are those before this step; try a lower lr, clipping, or look at the data of this step"});
+  throw Error(
+      Problem{ErrorCode::kCheckFailed,
+              std::string("the ") + what + " of step " + std::to_string(step) + " is not finite",
+              std::to_string(value), "a finite number", "step " + std::to_string(step),
+              "the weights are those before this step; try a lower lr, clipping, or look at the "
+              "data of this step"});
 }
 
 }  // namespace
@@ -66,7 +71,8 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
     parts.optimizer.clear_gradients();
     throw;
   }
-  if (parts.max_norm > 0) clip_gradients(parts.optimizer.parameters(), metrics.grad_norm, parts.max_norm);
+  if (parts.max_norm > 0)
+    clip_gradients(parts.optimizer.parameters(), metrics.grad_norm, parts.max_norm);
   metrics.lr = parts.lr_scheduler.lr(step - 1, parts.optimizer.base_lr(), parts.total_steps);
   parts.optimizer.step(step, metrics.lr);
   return metrics;

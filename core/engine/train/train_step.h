@@ -37,9 +37,11 @@ struct StepMetrics {
   std::map<std::string, double> terms;  ///< by name, where an objective has more than one
 };
 
-/// One optimizer step: weights of all micro-batches first, then forward and backward of each with the right divisor,
-/// clipping, update. `step` counts from 1. Throws Error when loss or gradient is not finite; nothing is updated then.
-ESPALIER_API StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, std::int64_t step);
+/// One optimizer step: weights of all micro-batches first, then forward and backward of each with
+/// the right divisor, clipping, update. `step` counts from 1. Throws Error when loss or gradient is
+/// not finite; nothing is updated then.
+ESPALIER_API StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches,
+                                    std::int64_t step);
 
 /// Mean loss per weight over some batches, without gradients.
 ESPALIER_API StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batches);

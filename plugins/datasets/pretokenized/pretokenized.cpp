@@ -15,7 +15,8 @@ struct PretokenizedConfig {
   static ConfigSchema<PretokenizedConfig> schema() {
     return ConfigSchema<PretokenizedConfig>()
         .field("path", &PretokenizedConfig::path,
-               "safetensors file with input_ids and labels, [..., seq], and optionally attention_mask, position_ids and "
+               "safetensors file with input_ids and labels, [..., seq], and optionally "
+               "attention_mask, position_ids and "
                "cu_seqlens (boundaries inside each row)")
         .required();
   }
@@ -34,16 +35,18 @@ class Pretokenized final : public Dataset {
     attention_mask_ = rows(file, "attention_mask", false);
     position_ids_ = rows(file, "position_ids", false);
     cu_seqlens_ = rows(file, "cu_seqlens", false);
-    for (const auto& [name, tensor] : {std::pair{"labels", &labels_}, std::pair{"attention_mask", &attention_mask_},
-                                       std::pair{"position_ids", &position_ids_}}) {
+    for (const auto& [name, tensor] :
+         {std::pair{"labels", &labels_}, std::pair{"attention_mask", &attention_mask_},
+          std::pair{"position_ids", &position_ids_}}) {
       if (tensor->defined() && tensor->sizes() != input_ids_.sizes()) {
-        throw_bad_input(std::string("'") + name + "' has another shape than 'input_ids'", c10::str(tensor->sizes()),
-                        c10::str(input_ids_.sizes()), config_.path);
+        throw_bad_input(std::string("'") + name + "' has another shape than 'input_ids'",
+                        c10::str(tensor->sizes()), c10::str(input_ids_.sizes()), config_.path);
       }
     }
     if (cu_seqlens_.defined() && cu_seqlens_.size(0) != input_ids_.size(0)) {
-      throw_bad_input("'cu_seqlens' has another number of rows than 'input_ids'", std::to_string(cu_seqlens_.size(0)),
-                      std::to_string(input_ids_.size(0)), config_.path);
+      throw_bad_input("'cu_seqlens' has another number of rows than 'input_ids'",
+                      std::to_string(cu_seqlens_.size(0)), std::to_string(input_ids_.size(0)),
+                      config_.path);
     }
   }
 
@@ -57,7 +60,8 @@ class Pretokenized final : public Dataset {
     sample.attention_mask = row(attention_mask_, index);
     sample.position_ids = row(position_ids_, index);
     for (const std::int64_t boundary : row(cu_seqlens_, index)) {
-      if (boundary < static_cast<std::int64_t>(sample.input_ids.size())) sample.document_starts.push_back(boundary);
+      if (boundary < static_cast<std::int64_t>(sample.input_ids.size()))
+        sample.document_starts.push_back(boundary);
     }
     return sample;
   }
@@ -66,14 +70,16 @@ class Pretokenized final : public Dataset {
   /// [..., seq] as [rows, seq] int64; undefined when absent and not required.
   at::Tensor rows(const SafetensorsFile& file, const char* name, bool required) const {
     if (file.find(name) == nullptr) {
-      if (required) throw_bad_input(std::string("the file has no '") + name + "'", {}, "a tensor [..., seq]", config_.path);
+      if (required)
+        throw_bad_input(std::string("the file has no '") + name + "'", {}, "a tensor [..., seq]",
+                        config_.path);
       return {};
     }
     const at::Tensor tensor = read_tensor(file, name);
     if (!at::isIntegralType(tensor.scalar_type(), true) || tensor.dim() < 2) {
       throw_bad_input(std::string("'") + name + "' has the wrong type or shape",
-                      scalar_type_name(tensor.scalar_type()) + " " + c10::str(tensor.sizes()), "int64 [..., seq]",
-                      config_.path);
+                      scalar_type_name(tensor.scalar_type()) + " " + c10::str(tensor.sizes()),
+                      "int64 [..., seq]", config_.path);
     }
     return tensor.to(at::kLong).flatten(0, -2);
   }
@@ -93,7 +99,8 @@ class Pretokenized final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Pretokenized>("pretokenized", "token ids and labels from a safetensors file, in file order");
+  registrar.add<Dataset, Pretokenized>(
+      "pretokenized", "token ids and labels from a safetensors file, in file order");
 }
 
 }  // namespace

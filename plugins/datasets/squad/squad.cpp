@@ -52,20 +52,22 @@ class SquadArticles final : public RecordSource {
 
   /// The text of a member, which begins with `opening`: '[' for a list, '"' for text.
   std::string_view member(std::string_view object, std::string_view name, char opening) const {
-    const std::string place = file_.path() + ":" + std::to_string(file_.line_of(object));
-    const std::string expected =
-        std::string(opening == '[' ? "a list" : "text") + " '" + std::string(name) + "'";
-    constexpr const char* kHint =
-        "a SQuAD file is {\"data\": [{\"paragraphs\": [{\"context\": ..., \"qas\": [...]}]}]}";
-    if (object.front() != '{')
-      throw_bad_input("a part of the file is no object", {}, "an object", place, kHint);
+    if (object.front() != '{') refuse("a part of the file is no object", object, name, opening);
     for (const auto& [key, value] : json_members(object)) {
       if (key != name) continue;
       if (value.front() == opening) return value;
-      throw_bad_input("'" + std::string(name) + "' has the wrong type",
-                      std::string(value.substr(0, 40)), expected, place, kHint);
+      refuse("'" + std::string(name) + "' has the wrong type", value, name, opening);
     }
-    throw_bad_input("an object has no '" + std::string(name) + "'", {}, expected, place, kHint);
+    refuse("an object has no '" + std::string(name) + "'", object, name, opening);
+  }
+
+  [[noreturn]] void refuse(std::string what, std::string_view found, std::string_view name,
+                           char opening) const {
+    throw_bad_input(
+        std::move(what), std::string(found.substr(0, found.find('\n')).substr(0, 60)),
+        std::string(opening == '[' ? "a list" : "text") + " '" + std::string(name) + "'",
+        file_.path() + ":" + std::to_string(file_.line_of(found)),
+        "a SQuAD file is {\"data\": [{\"paragraphs\": [{\"context\": ..., \"qas\": [...]}]}]}");
   }
 
   JsonFile file_;

@@ -1,5 +1,5 @@
-// Cross entropy over labelled positions. Rows without a label never reach the output projection, which is most of them
-// in instruction data. Memory: logits of the labelled rows, float32, once.
+// Cross entropy over labelled positions. Rows without a label never reach the output projection,
+// which is most of them in instruction data. Memory: logits of the labelled rows, float32, once.
 #include "espalier/ops/cross_entropy.h"
 #include "espalier/sdk/loss.h"
 #include "espalier/sdk/plugin.h"
@@ -14,12 +14,15 @@ struct MaskedCrossEntropyConfig {
 
   static ConfigSchema<MaskedCrossEntropyConfig> schema() {
     return ConfigSchema<MaskedCrossEntropyConfig>()
-        .field("label_smoothing", &MaskedCrossEntropyConfig::label_smoothing, "share of the target spread over all tokens")
+        .field("label_smoothing", &MaskedCrossEntropyConfig::label_smoothing,
+               "share of the target spread over all tokens")
         .at_least(0)
         .less_than(1)
-        .field("z_loss", &MaskedCrossEntropyConfig::z_loss, "weight of the squared log of the normaliser")
+        .field("z_loss", &MaskedCrossEntropyConfig::z_loss,
+               "weight of the squared log of the normaliser")
         .at_least(0)
-        .field("soft_cap", &MaskedCrossEntropyConfig::soft_cap, "logits become cap * tanh(logits / cap) first; 0 is off")
+        .field("soft_cap", &MaskedCrossEntropyConfig::soft_cap,
+               "logits become cap * tanh(logits / cap) first; 0 is off")
         .at_least(0);
   }
 };
@@ -46,7 +49,9 @@ class MaskedCrossEntropy final : public Loss {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Loss, MaskedCrossEntropy>("masked_cross_entropy", "cross entropy over positions whose label is not -100")
+  registrar
+      .add<Loss, MaskedCrossEntropy>("masked_cross_entropy",
+                                     "cross entropy over positions whose label is not -100")
       .property("default_for", "loss_fn")
       .alias("nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy");
 }

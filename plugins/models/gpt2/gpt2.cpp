@@ -1,5 +1,5 @@
-// GPT-2: LayerNorm with biases, learned positions, one fused q/k/v projection, weights stored as [in, out], an MLP
-// without a gate, tied embeddings. Radford et al. 2019.
+// GPT-2: LayerNorm with biases, learned positions, one fused q/k/v projection, weights stored as
+// [in, out], an MLP without a gate, tied embeddings. Radford et al. 2019.
 #include "espalier/base/error.h"
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_model.h"
@@ -55,7 +55,8 @@ class Gpt2Provider final : public ModelProvider {
  public:
   std::string accepts(const Value& config) const override {
     const ConfigReader read(config);
-    if (read.flag("scale_attn_by_inverse_layer_idx", false)) return "scale_attn_by_inverse_layer_idx is not supported";
+    if (read.flag("scale_attn_by_inverse_layer_idx", false))
+      return "scale_attn_by_inverse_layer_idx is not supported";
     if (read.flag("add_cross_attention", false)) return "add_cross_attention is not supported";
     return {};
   }

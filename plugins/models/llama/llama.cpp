@@ -1,5 +1,6 @@
-// Llama and Mistral: RMSNorm, rotary positions with every published scaling, grouped-query attention (with a sliding
-// window in Mistral), SwiGLU. Touvron et al. 2023, "LLaMA"; Jiang et al. 2023, "Mistral 7B".
+// Llama and Mistral: RMSNorm, rotary positions with every published scaling, grouped-query
+// attention (with a sliding window in Mistral), SwiGLU. Touvron et al. 2023, "LLaMA"; Jiang et al.
+// 2023, "Mistral 7B".
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
@@ -25,7 +26,9 @@ class LlamaProvider final : public ModelProvider {
  public:
   std::string accepts(const Value& config) const override {
     const std::string kind = ConfigReader(config).text("model_type", "llama");
-    return kind == "llama" || kind == "mistral" ? "" : "model_type is '" + kind + "', not llama or mistral";
+    return kind == "llama" || kind == "mistral"
+               ? ""
+               : "model_type is '" + kind + "', not llama or mistral";
   }
   std::unique_ptr<Model> build(const Value& config) const override {
     return std::make_unique<nn::DecoderModel>(decoder_spec(config));

@@ -1,5 +1,5 @@
-// Qwen2 and Qwen2.5: a Llama with biases on q, k and v, and a sliding window in the upper layers where the config turns
-// it on. Yang et al. 2024, "Qwen2 Technical Report".
+// Qwen2 and Qwen2.5: a Llama with biases on q, k and v, and a sliding window in the upper layers
+// where the config turns it on. Yang et al. 2024, "Qwen2 Technical Report".
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"

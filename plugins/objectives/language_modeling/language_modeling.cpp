@@ -1,5 +1,5 @@
-// Next-token prediction: sum over labelled tokens of the loss, divided by the label tokens of the whole step, plus the
-// model's own auxiliary terms averaged over micro-batches.
+// Next-token prediction: sum over labelled tokens of the loss, divided by the label tokens of the
+// whole step, plus the model's own auxiliary terms averaged over micro-batches.
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/plugin.h"
 
@@ -8,11 +8,14 @@ namespace {
 
 class LanguageModeling final : public Objective {
  public:
-  double weight(const Batch& batch) const override { return static_cast<double>(batch.num_label_tokens); }
+  double weight(const Batch& batch) const override {
+    return static_cast<double>(batch.num_label_tokens);
+  }
 
   std::vector<ObjectiveTerm> compute(const ObjectiveContext& context, const Batch& batch) override {
     const ModelOutput output = context.model.forward({batch.tensors});
-    const at::Tensor labels = predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted);
+    const at::Tensor labels =
+        predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted);
     const auto scope = context.model.head().scope();
     std::vector<ObjectiveTerm> terms;
     terms.push_back({"loss", context.loss.from_hidden(output.hidden, labels, context.model.head()),

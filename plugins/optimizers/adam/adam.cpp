@@ -1,5 +1,6 @@
-// AdamW (decoupled weight decay, Loshchilov and Hutter 2019) and Adam (decay added to the gradient, Kingma and Ba 2015),
-// on LibTorch's fused kernels: one pass over parameter, gradient and both moments.
+// AdamW (decoupled weight decay, Loshchilov and Hutter 2019) and Adam (decay added to the gradient,
+// Kingma and Ba 2015), on LibTorch's fused kernels: one pass over parameter, gradient and both
+// moments.
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
@@ -27,9 +28,11 @@ struct AdamConfig {
         .less_than(1)
         .field("eps", &AdamConfig::eps, "added to the root of the second moment")
         .at_least(0)
-        .field("weight_decay", &AdamConfig::weight_decay, "weight decay; decoupled in adamw, part of the gradient in adam")
+        .field("weight_decay", &AdamConfig::weight_decay,
+               "weight decay; decoupled in adamw, part of the gradient in adam")
         .at_least(0)
-        .field("param_groups", &AdamConfig::param_groups, "parameters with their own learning rate or weight decay");
+        .field("param_groups", &AdamConfig::param_groups,
+               "parameters with their own learning rate or weight decay");
   }
 };
 
@@ -51,7 +54,8 @@ class AdamBase : public Optimizer {
   const AdamConfig& config() const { return config_; }
   /// The kernel wants the step as one tensor a parameter; all share one.
   static std::vector<at::Tensor> steps(const OptimizerUpdate& update) {
-    const at::Tensor step = at::full({}, static_cast<double>(update.step), at::TensorOptions().dtype(at::kFloat));
+    const at::Tensor step =
+        at::full({}, static_cast<double>(update.step), at::TensorOptions().dtype(at::kFloat));
     return std::vector<at::Tensor>(update.parameters.size(), step);
   }
 
@@ -63,8 +67,9 @@ class AdamW final : public AdamBase {
  public:
   using AdamBase::AdamBase;
   void update(OptimizerUpdate& update) override {
-    at::_fused_adamw_(update.parameters, update.gradients, update.states[0], update.states[1], {}, steps(update),
-                      update.lr, config().betas[0], config().betas[1], update.weight_decay, config().eps,
+    at::_fused_adamw_(update.parameters, update.gradients, update.states[0], update.states[1], {},
+                      steps(update), update.lr, config().betas[0], config().betas[1],
+                      update.weight_decay, config().eps,
                       /*amsgrad=*/false, /*maximize=*/false);
   }
 };
@@ -73,8 +78,9 @@ class Adam final : public AdamBase {
  public:
   using AdamBase::AdamBase;
   void update(OptimizerUpdate& update) override {
-    at::_fused_adam_(update.parameters, update.gradients, update.states[0], update.states[1], {}, steps(update),
-                     update.lr, config().betas[0], config().betas[1], update.weight_decay, config().eps,
+    at::_fused_adam_(update.parameters, update.gradients, update.states[0], update.states[1], {},
+                     steps(update), update.lr, config().betas[0], config().betas[1],
+                     update.weight_decay, config().eps,
                      /*amsgrad=*/false, /*maximize=*/false);
   }
 };
@@ -83,7 +89,8 @@ void register_components(Registrar& registrar) {
   registrar.add<Optimizer, AdamW>("adamw", "Adam with decoupled weight decay")
       .property("default_for", "optimizer")
       .alias("torch.optim.AdamW");
-  registrar.add<Optimizer, Adam>("adam", "Adam; weight decay is added to the gradient (L2)").alias("torch.optim.Adam");
+  registrar.add<Optimizer, Adam>("adam", "Adam; weight decay is added to the gradient (L2)")
+      .alias("torch.optim.Adam");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Stochastic gradient descent with momentum (Sutskever et al. 2013, in PyTorch's form: the first buffer is the first
-// gradient), on LibTorch's fused kernel.
+// Stochastic gradient descent with momentum (Sutskever et al. 2013, in PyTorch's form: the first
+// buffer is the first gradient), on LibTorch's fused kernel.
 #include <ATen/ops/_fused_sgd.h>
 
 #include "espalier/sdk/optimizer.h"
@@ -22,13 +22,15 @@ struct SgdConfig {
         .at_least(0)
         .field("momentum", &SgdConfig::momentum, "share of the last update that is kept")
         .at_least(0)
-        .field("dampening", &SgdConfig::dampening, "share of the gradient that does not enter the momentum")
+        .field("dampening", &SgdConfig::dampening,
+               "share of the gradient that does not enter the momentum")
         .at_least(0)
         .at_most(1)
         .field("nesterov", &SgdConfig::nesterov, "look ahead; needs momentum and no dampening")
         .field("weight_decay", &SgdConfig::weight_decay, "added to the gradient (L2)")
         .at_least(0)
-        .field("param_groups", &SgdConfig::param_groups, "parameters with their own learning rate or weight decay");
+        .field("param_groups", &SgdConfig::param_groups,
+               "parameters with their own learning rate or weight decay");
   }
 };
 
@@ -39,7 +41,8 @@ class Sgd final : public Optimizer {
   explicit Sgd(SgdConfig config) : config_(std::move(config)) {
     if (config_.nesterov && (config_.momentum <= 0 || config_.dampening != 0)) {
       throw_bad_input("nesterov needs momentum and no dampening",
-                      "momentum " + std::to_string(config_.momentum) + ", dampening " + std::to_string(config_.dampening),
+                      "momentum " + std::to_string(config_.momentum) + ", dampening " +
+                          std::to_string(config_.dampening),
                       "momentum > 0 and dampening 0", "optimizer.nesterov");
     }
   }
@@ -52,8 +55,10 @@ class Sgd final : public Optimizer {
     return {{"momentum_buffer", OptimizerStateSpec::Layout::kLikeParameter}};
   }
   void update(OptimizerUpdate& update) override {
-    at::_fused_sgd_(update.parameters, update.gradients, config_.momentum == 0 ? at::TensorList() : update.states[0],
-                    update.weight_decay, config_.momentum, update.lr, config_.dampening, config_.nesterov,
+    at::_fused_sgd_(update.parameters, update.gradients,
+                    config_.momentum == 0 ? at::TensorList() : update.states[0],
+                    update.weight_decay, config_.momentum, update.lr, config_.dampening,
+                    config_.nesterov,
                     /*maximize=*/false, /*is_first_step=*/update.step == 1);
   }
 
@@ -62,7 +67,8 @@ class Sgd final : public Optimizer {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Optimizer, Sgd>("sgd", "stochastic gradient descent, with momentum if asked for").alias("torch.optim.SGD");
+  registrar.add<Optimizer, Sgd>("sgd", "stochastic gradient descent, with momentum if asked for")
+      .alias("torch.optim.SGD");
 }
 
 }  // namespace

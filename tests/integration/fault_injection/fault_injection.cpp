@@ -1,13 +1,14 @@
-// Preloaded into a program (LD_PRELOAD), makes one of its changes to a folder go wrong. Counts, from 1, every call that
-// changes something under FAULT_FOLDER; call number FAULT_AT goes as FAULT_KIND says:
+// Preloaded into a program (LD_PRELOAD), makes one of its changes to a folder go wrong. Counts,
+// from 1, every call that changes something under FAULT_FOLDER; call number FAULT_AT goes as
+// FAULT_KIND says:
 //
 //   kill     the process dies by SIGKILL before the call; a write is half done
-//   enospc   the disk is full from here on: a write is cut short, then every write and creation fails
-//   eio      this one call fails with an I/O error
-//   term     the process is sent SIGTERM, and the call goes on
-//   int      the same with SIGINT
+//   enospc   the disk is full from here on: a write is cut short, then every write and creation
+//   fails eio      this one call fails with an I/O error term     the process is sent SIGTERM, and
+//   the call goes on int      the same with SIGINT
 //
-// FAULT_LOG names a file that gets a line "NUMBER CALL PATH" for each. Calls inside of libc (stdio) are not seen.
+// FAULT_LOG names a file that gets a line "NUMBER CALL PATH" for each. Calls inside of libc (stdio)
+// are not seen.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -42,7 +43,9 @@ struct Settings {
     kind = text("FAULT_KIND");
     at = std::atol(text("FAULT_AT").c_str());
     const std::string path = text("FAULT_LOG");
-    if (!path.empty()) log = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644));
+    if (!path.empty())
+      log = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path.c_str(),
+                                       O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644));
   }
 };
 
@@ -145,13 +148,18 @@ ssize_t pwrite(int descriptor, const void* data, size_t size, off_t offset) {
 ssize_t writev(int descriptor, const iovec* parts, int count) {
   const Outcome outcome = next("writev", path_of(descriptor), true);
   if (outcome == Outcome::kFail) return -1;
-  const ssize_t written = ::syscall(SYS_writev, descriptor, parts, outcome == Outcome::kCutShort ? count / 2 : count);
+  const ssize_t written =
+      ::syscall(SYS_writev, descriptor, parts, outcome == Outcome::kCutShort ? count / 2 : count);
   die_if_asked(outcome);
   return written;
 }
 
-int fsync(int descriptor) { return pass_on<int(int)>("fsync", path_of(descriptor), false, descriptor); }
-int fdatasync(int descriptor) { return pass_on<int(int)>("fdatasync", path_of(descriptor), false, descriptor); }
+int fsync(int descriptor) {
+  return pass_on<int(int)>("fsync", path_of(descriptor), false, descriptor);
+}
+int fdatasync(int descriptor) {
+  return pass_on<int(int)>("fdatasync", path_of(descriptor), false, descriptor);
+}
 int ftruncate(int descriptor, off_t size) {
   return pass_on<int(int, off_t)>("ftruncate", path_of(descriptor), true, descriptor, size);
 }
@@ -159,16 +167,20 @@ int rename(const char* from, const char* to) {
   return pass_on<int(const char*, const char*)>("rename", to, false, from, to);
 }
 int renameat(int from_folder, const char* from, int to_folder, const char* to) {
-  return pass_on<int(int, const char*, int, const char*)>("renameat", path_at(to_folder, to), false, from_folder, from,
-                                                          to_folder, to);
+  return pass_on<int(int, const char*, int, const char*)>("renameat", path_at(to_folder, to), false,
+                                                          from_folder, from, to_folder, to);
 }
-int mkdir(const char* path, mode_t mode) { return pass_on<int(const char*, mode_t)>("mkdir", path, true, path, mode); }
+int mkdir(const char* path, mode_t mode) {
+  return pass_on<int(const char*, mode_t)>("mkdir", path, true, path, mode);
+}
 int mkdirat(int folder, const char* path, mode_t mode) {
-  return pass_on<int(int, const char*, mode_t)>("mkdirat", path_at(folder, path), true, folder, path, mode);
+  return pass_on<int(int, const char*, mode_t)>("mkdirat", path_at(folder, path), true, folder,
+                                                path, mode);
 }
 int unlink(const char* path) { return pass_on<int(const char*)>("unlink", path, false, path); }
 int unlinkat(int folder, const char* path, int flags) {
-  return pass_on<int(int, const char*, int)>("unlinkat", path_at(folder, path), false, folder, path, flags);
+  return pass_on<int(int, const char*, int)>("unlinkat", path_at(folder, path), false, folder, path,
+                                             flags);
 }
 int rmdir(const char* path) { return pass_on<int(const char*)>("rmdir", path, false, path); }
 int remove(const char* path) { return pass_on<int(const char*)>("remove", path, false, path); }

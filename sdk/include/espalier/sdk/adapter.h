@@ -10,8 +10,9 @@
 
 namespace espalier {
 
-/// Trains few parameters beside a frozen model (recipe section `peft`). `attach` runs while the model is on the meta
-/// device and selects extension points by name; `initialise` runs when all weights have values.
+/// Trains few parameters beside a frozen model (recipe section `peft`). `attach` runs while the
+/// model is on the meta device and selects extension points by name; `initialise` runs when all
+/// weights have values.
 class ESPALIER_API Adapter {
  public:
   static constexpr InterfaceId kInterface{"Adapter", 1};
@@ -21,8 +22,8 @@ class ESPALIER_API Adapter {
   Adapter& operator=(const Adapter&) = delete;
   virtual ~Adapter();
 
-  /// Adds extensions to the model's linears, embeddings and attention cores, and freezes the rest. Throws
-  /// Error(kBadInput) for a pattern that matches nothing.
+  /// Adds extensions to the model's linears, embeddings and attention cores, and freezes the rest.
+  /// Throws Error(kBadInput) for a pattern that matches nothing.
   virtual void attach(Model& model) = 0;
   virtual void initialise(Model& model, std::uint64_t seed) = 0;
   /// The adapter's own parameters.

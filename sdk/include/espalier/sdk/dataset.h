@@ -18,11 +18,12 @@ namespace espalier {
 struct Sample {
   std::vector<std::int64_t> input_ids;
   std::vector<std::int64_t> labels;
-  std::vector<std::int64_t> attention_mask;    ///< empty: all ones
-  std::vector<std::int64_t> position_ids;      ///< empty: from the documents
-  std::vector<std::int64_t> document_starts;   ///< places where a document begins; empty: one document
-  /// False: labels[t] is the token at t. True: it is what the token at t has to predict, so that the last token of a text
-  /// is a label and never an input.
+  std::vector<std::int64_t> attention_mask;  ///< empty: all ones
+  std::vector<std::int64_t> position_ids;    ///< empty: from the documents
+  std::vector<std::int64_t>
+      document_starts;  ///< places where a document begins; empty: one document
+  /// False: labels[t] is the token at t. True: it is what the token at t has to predict, so that
+  /// the last token of a text is a label and never an input.
   bool labels_shifted = false;
 };
 
@@ -32,7 +33,8 @@ struct DatasetContext {
   std::shared_ptr<const ChatTemplate> chat_template;  ///< nullptr when the model folder has none
   std::string model_folder;                           ///< for messages
   std::uint64_t seed = 0;
-  std::int64_t max_length = 0;  ///< samples are cut to this many tokens; 0: the model's own limit is not known
+  std::int64_t max_length =
+      0;  ///< samples are cut to this many tokens; 0: the model's own limit is not known
 };
 
 /// A finite list of samples (map style).
@@ -45,16 +47,19 @@ class ESPALIER_API Dataset {
   Dataset& operator=(const Dataset&) = delete;
   virtual ~Dataset();
 
-  /// Reads and checks the data; called once, before anything else. Throws Error(kBadInput) with file and line.
+  /// Reads and checks the data; called once, before anything else. Throws Error(kBadInput) with
+  /// file and line.
   virtual void open(const DatasetContext& context) = 0;
   virtual std::int64_t size() const = 0;
-  /// Sample `index` of [0, size). May be called from several threads at once; equal for equal arguments.
+  /// Sample `index` of [0, size). May be called from several threads at once; equal for equal
+  /// arguments.
   virtual Sample get(std::int64_t index) const = 0;
   /// True when the order is part of the data: it is then never shuffled.
   virtual bool keeps_order() const { return false; }
 };
 
-/// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq]; see predicted_labels in batch.h.
+/// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq]; see
+/// predicted_labels in batch.h.
 struct Batch {
   std::unordered_map<std::string, at::Tensor> tensors;
   std::int64_t num_tokens = 0;        ///< without padding

@@ -8,8 +8,8 @@
 
 namespace espalier {
 
-/// A loss over labelled positions. Returns sums; the trainer divides by the weight of the whole step, so that the
-/// gradient does not depend on how a batch was cut.
+/// A loss over labelled positions. Returns sums; the trainer divides by the weight of the whole
+/// step, so that the gradient does not depend on how a batch was cut.
 class ESPALIER_API Loss {
  public:
   static constexpr InterfaceId kInterface{"Loss", 1};
@@ -19,9 +19,10 @@ class ESPALIER_API Loss {
   Loss& operator=(const Loss&) = delete;
   virtual ~Loss();
 
-  /// hidden [tokens, embed], labels [tokens] int64 (aligned: labels[t] is what position t predicts; -100 ignored) ->
-  /// scalar float32 sum. Called inside the head's scope.
-  virtual at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, Head& head) = 0;
+  /// hidden [tokens, embed], labels [tokens] int64 (aligned: labels[t] is what position t predicts;
+  /// -100 ignored) -> scalar float32 sum. Called inside the head's scope.
+  virtual at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels,
+                                 Head& head) = 0;
   /// logits [rows, vocab], labels [rows] -> scalar float32 sum.
   virtual at::Tensor from_logits(const at::Tensor& logits, const at::Tensor& labels) = 0;
 };

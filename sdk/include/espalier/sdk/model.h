@@ -21,7 +21,8 @@ class Embedding;
 class Linear;
 }  // namespace nn
 
-/// What travels from block to block. `hidden` is [tokens, embed]; a family that carries more adds named tensors.
+/// What travels from block to block. `hidden` is [tokens, embed]; a family that carries more adds
+/// named tensors.
 struct BlockState {
   at::Tensor hidden;
   std::vector<std::pair<std::string, at::Tensor>> carried;
@@ -52,8 +53,8 @@ class ESPALIER_API Block {
   virtual const std::vector<std::shared_ptr<Parameter>>& parameters() const = 0;
 };
 
-/// Runs every block of a model. Strategies gather and free parameters here, checkpointing recomputes, a pipeline cuts,
-/// a profiler times. The default calls the block.
+/// Runs every block of a model. Strategies gather and free parameters here, checkpointing
+/// recomputes, a pipeline cuts, a profiler times. The default calls the block.
 class ESPALIER_API BlockRunner {
  public:
   BlockRunner() = default;
@@ -63,7 +64,8 @@ class ESPALIER_API BlockRunner {
 
   virtual BlockState run(Block& block, BlockState state, const BatchContext& context);
   /// Makes the parameters of the head usable until the returned object is destroyed.
-  virtual std::shared_ptr<void> head_scope(const std::vector<std::shared_ptr<Parameter>>& parameters);
+  virtual std::shared_ptr<void> head_scope(
+      const std::vector<std::shared_ptr<Parameter>>& parameters);
 };
 
 /// The blocks of one named part of a model (a text model has one tower, "model").
@@ -80,7 +82,8 @@ struct LinearGroup {
   std::vector<nn::Linear*> linears;
 };
 
-/// The output projection as losses and samplers see it: it may be tied, sharded, quantised or adapted.
+/// The output projection as losses and samplers see it: it may be tied, sharded, quantised or
+/// adapted.
 class ESPALIER_API Head {
  public:
   Head() = default;
@@ -91,8 +94,8 @@ class ESPALIER_API Head {
   virtual std::int64_t vocab_size() const = 0;
   /// Hold while calling `project`: a strategy gathers the weight for that time.
   virtual std::shared_ptr<void> scope() = 0;
-  /// Logits of some rows of the hidden states: [rows, embed] -> [rows, vocab], scaled and capped as the model does, in
-  /// the compute dtype.
+  /// Logits of some rows of the hidden states: [rows, embed] -> [rows, vocab], scaled and capped as
+  /// the model does, in the compute dtype.
   virtual at::Tensor project(const at::Tensor& hidden_rows) = 0;
   virtual nn::Linear& linear() = 0;
 };
@@ -110,15 +113,19 @@ struct ModelOutput {
   std::vector<AuxiliaryTerm> auxiliary;
 };
 
-/// The parts of a model as data, so that strategies, adapters and quantizers act on any model without an edit to it.
+/// The parts of a model as data, so that strategies, adapters and quantizers act on any model
+/// without an edit to it.
 struct ModelParts {
-  std::vector<std::shared_ptr<Parameter>> parameters;  ///< each once, in checkpoint order; a tied weight once
-  std::vector<DiskMapping> mappings;                   ///< Hugging Face layout, one for each parameter
+  std::vector<std::shared_ptr<Parameter>>
+      parameters;                     ///< each once, in checkpoint order; a tied weight once
+  std::vector<DiskMapping> mappings;  ///< Hugging Face layout, one for each parameter
   std::vector<nn::Linear*> linears;
   std::vector<LinearGroup> linear_groups;
   std::vector<nn::Embedding*> embeddings;
-  std::vector<std::pair<std::string, std::shared_ptr<nn::AttentionCore>*>> attention_cores;  ///< seats
-  /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head, rotary buffers).
+  std::vector<std::pair<std::string, std::shared_ptr<nn::AttentionCore>*>>
+      attention_cores;  ///< seats
+  /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head,
+  /// rotary buffers).
   std::vector<std::string> ignored_on_disk;
 };
 
@@ -134,7 +141,8 @@ struct ModelShape {
   std::int64_t max_positions = 0;
 };
 
-/// A model built by a plugin; first on the meta device, then given values by the engine. One thread at a time.
+/// A model built by a plugin; first on the meta device, then given values by the engine. One thread
+/// at a time.
 class ESPALIER_API Model {
  public:
   Model() = default;
@@ -164,9 +172,11 @@ class ESPALIER_API ModelProvider {
   ModelProvider& operator=(const ModelProvider&) = delete;
   virtual ~ModelProvider();
 
-  /// Empty when this provider can build the model, otherwise the reason why not. `config` is config.json.
+  /// Empty when this provider can build the model, otherwise the reason why not. `config` is
+  /// config.json.
   virtual std::string accepts(const Value& config) const = 0;
-  /// On the meta device: no memory, no values. Throws Error(kBadInput) naming the key of config.json that is wrong.
+  /// On the meta device: no memory, no values. Throws Error(kBadInput) naming the key of
+  /// config.json that is wrong.
   virtual std::unique_ptr<Model> build(const Value& config) const = 0;
 };
 

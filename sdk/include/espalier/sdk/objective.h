@@ -14,8 +14,8 @@
 
 namespace espalier {
 
-/// What an objective computes with. `reference` runs `work` with gradients off and, where adapters are attached, with
-/// them switched off: the model as it was before training.
+/// What an objective computes with. `reference` runs `work` with gradients off and, where adapters
+/// are attached, with them switched off: the model as it was before training.
 struct ObjectiveContext {
   Model& model;
   Loss& loss;
@@ -25,14 +25,15 @@ struct ObjectiveContext {
 /// One summand of the step: `scale * sum / (weight of the whole step)`.
 struct ObjectiveTerm {
   std::string name;
-  at::Tensor sum;      ///< scalar with gradient
-  double weight = 0;   ///< of this micro-batch: label tokens, pairs, ...
+  at::Tensor sum;     ///< scalar with gradient
+  double weight = 0;  ///< of this micro-batch: label tokens, pairs, ...
   double scale = 1.0;
-  bool averaged = true;  ///< false: the sum is already a mean over the micro-batch and is divided by their number
+  bool averaged = true;  ///< false: the sum is already a mean over the micro-batch and is divided
+                         ///< by their number
 };
 
-/// What a training step minimises. The trainer asks for the weights of all micro-batches first, then runs each forward
-/// and backward with the right divisor.
+/// What a training step minimises. The trainer asks for the weights of all micro-batches first,
+/// then runs each forward and backward with the right divisor.
 class ESPALIER_API Objective {
  public:
   static constexpr InterfaceId kInterface{"Objective", 1};
@@ -45,7 +46,8 @@ class ESPALIER_API Objective {
   /// Weight of a micro-batch, from its data alone.
   virtual double weight(const Batch& batch) const = 0;
   /// One or more forward passes over the micro-batch.
-  virtual std::vector<ObjectiveTerm> compute(const ObjectiveContext& context, const Batch& batch) = 0;
+  virtual std::vector<ObjectiveTerm> compute(const ObjectiveContext& context,
+                                             const Batch& batch) = 0;
 };
 
 }  // namespace espalier

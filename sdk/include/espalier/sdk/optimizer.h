@@ -20,17 +20,20 @@ struct ParameterGroupConfig {
 
   static ConfigSchema<ParameterGroupConfig> schema() {
     return ConfigSchema<ParameterGroupConfig>()
-        .field("patterns", &ParameterGroupConfig::patterns, "parameter names, with '*' and '?' as wildcards")
+        .field("patterns", &ParameterGroupConfig::patterns,
+               "parameter names, with '*' and '?' as wildcards")
         .required()
-        .field("lr_multiplier", &ParameterGroupConfig::lr_multiplier, "factor on the learning rate of these parameters")
+        .field("lr_multiplier", &ParameterGroupConfig::lr_multiplier,
+               "factor on the learning rate of these parameters")
         .at_least(0)
-        .field("weight_decay", &ParameterGroupConfig::weight_decay, "weight decay of these parameters")
+        .field("weight_decay", &ParameterGroupConfig::weight_decay,
+               "weight decay of these parameters")
         .at_least(0);
   }
 };
 
-/// One tensor of optimizer state for each parameter. The host creates it (zeros), shards it like the parameter, writes
-/// it to checkpoints and gives it back.
+/// One tensor of optimizer state for each parameter. The host creates it (zeros), shards it like
+/// the parameter, writes it to checkpoints and gives it back.
 struct OptimizerStateSpec {
   enum class Layout { kLikeParameter, kScalar };
   std::string name;  ///< "exp_avg"
@@ -61,7 +64,8 @@ class ESPALIER_API Optimizer {
   virtual double weight_decay() const = 0;
   virtual const std::vector<ParameterGroupConfig>& groups() const = 0;
   virtual std::vector<OptimizerStateSpec> state_specs() const = 0;
-  /// In place, without gradient recording. Called once for each group of equal dtype, lr and weight decay.
+  /// In place, without gradient recording. Called once for each group of equal dtype, lr and weight
+  /// decay.
   virtual void update(OptimizerUpdate& update) = 0;
 };
 

@@ -21,9 +21,11 @@ class ESPALIER_API ParallelStrategy {
   ParallelStrategy& operator=(const ParallelStrategy&) = delete;
   virtual ~ParallelStrategy();
 
-  /// Takes over a model whose parameters have values: may replace leaves by shards and set the block runner.
+  /// Takes over a model whose parameters have values: may replace leaves by shards and set the
+  /// block runner.
   virtual void apply(Model& model) = 0;
-  /// Called after the backward pass of a step's last micro-batch: gradients are then those of the whole step.
+  /// Called after the backward pass of a step's last micro-batch: gradients are then those of the
+  /// whole step.
   virtual void finish_gradients(Model& model) = 0;
   /// The full value of a parameter, for export.
   virtual at::Tensor full_value(const Parameter& parameter) = 0;

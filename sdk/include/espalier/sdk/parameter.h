@@ -10,9 +10,10 @@
 
 namespace espalier {
 
-/// A run of one dimension with a meaning: `size` indices along logical axis `axis` ("vocab", "embed", "heads",
-/// "kv_heads", "mlp", "experts", ...). `unit` indices belong together and must not be cut apart (head_dim for heads).
-/// A fused qkv projection has three segments in its output dimension.
+/// A run of one dimension with a meaning: `size` indices along logical axis `axis` ("vocab",
+/// "embed", "heads", "kv_heads", "mlp", "experts", ...). `unit` indices belong together and must
+/// not be cut apart (head_dim for heads). A fused qkv projection has three segments in its output
+/// dimension.
 struct AxisSegment {
   std::string axis;
   std::int64_t size = 0;
@@ -37,7 +38,8 @@ struct Initialisation {
   double standard_deviation = 0.0;  ///< for kNormal; mean 0
 };
 
-/// All that others need to know of a parameter: strategies shard by axes, adapters and optimizers select by name.
+/// All that others need to know of a parameter: strategies shard by axes, adapters and optimizers
+/// select by name.
 struct ParameterSpec {
   std::string name;  ///< the Hugging Face name, "model.layers.0.mlp.up_proj.weight"
   std::vector<Dimension> dimensions;
@@ -50,9 +52,9 @@ struct ParameterSpec {
   }
 };
 
-/// A weight of a model. `value` is what the optimizer updates (the autograd leaf; with a sharding strategy the local
-/// shard); `computed()` is what modules multiply with. Both are the same tensor until a strategy puts a gathered view
-/// over it. Not thread safe.
+/// A weight of a model. `value` is what the optimizer updates (the autograd leaf; with a sharding
+/// strategy the local shard); `computed()` is what modules multiply with. Both are the same tensor
+/// until a strategy puts a gathered view over it. Not thread safe.
 class ESPALIER_API Parameter {
  public:
   /// Starts on the meta device, of dtype float32.
@@ -62,7 +64,8 @@ class ESPALIER_API Parameter {
   const std::string& name() const { return spec_.name; }
 
   const at::Tensor& value() const { return value_; }
-  /// Replaces the leaf; keeps `trainable`. Shape may differ from the spec only under a sharding strategy.
+  /// Replaces the leaf; keeps `trainable`. Shape may differ from the spec only under a sharding
+  /// strategy.
   void set_value(at::Tensor value);
 
   const at::Tensor& computed() const { return view_.defined() ? view_ : value_; }
@@ -79,10 +82,10 @@ class ESPALIER_API Parameter {
   bool trainable_ = true;
 };
 
-/// One tensor of a checkpoint file as a box of a parameter. Disk dimension j runs along parameter dimension
-/// `dimensions[j]`, so that a list out of order is a transpose; parameter dimensions that are not listed have extent 1
-/// in the box (stacked experts). `offset` is where the box starts in the parameter (concatenation), `disk_offset`
-/// where it starts in the disk tensor (split).
+/// One tensor of a checkpoint file as a box of a parameter. Disk dimension j runs along parameter
+/// dimension `dimensions[j]`, so that a list out of order is a transpose; parameter dimensions that
+/// are not listed have extent 1 in the box (stacked experts). `offset` is where the box starts in
+/// the parameter (concatenation), `disk_offset` where it starts in the disk tensor (split).
 struct DiskTensor {
   std::string name;
   std::vector<std::int64_t> dimensions;
@@ -91,13 +94,15 @@ struct DiskTensor {
   std::vector<std::int64_t> disk_offset;  ///< per disk dimension; empty: all 0
 };
 
-/// How a parameter is laid out on disk in one naming scheme. Invertible: the boxes tile the parameter.
+/// How a parameter is laid out on disk in one naming scheme. Invertible: the boxes tile the
+/// parameter.
 struct DiskMapping {
   std::string parameter;
   std::vector<DiskTensor> parts;
 };
 
-/// The usual case: one tensor of the same name and layout; `transposed` for [in, out] weights (Conv1D).
+/// The usual case: one tensor of the same name and layout; `transposed` for [in, out] weights
+/// (Conv1D).
 ESPALIER_API DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed = false);
 
 }  // namespace espalier
