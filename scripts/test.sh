@@ -80,14 +80,17 @@ run_lint() {
   python3 scripts/run_tidy.py "${scope[@]}" --jobs "$jobs" build/release
 }
 
-# The parts without LibTorch, which is where files of strangers are parsed.
+# The parts without LibTorch, which is where files of strangers are parsed. Of them, ThreadSanitizer is for those that
+# are called from several threads at once.
 run_sanitizers() {
-  local preset
-  for preset in asan tsan; do
-    cmake --preset $preset -DESPALIER_TEST_PYTHON="$venv/bin/python"
-    cmake --build --preset $preset -j "$jobs"
-    ctest --test-dir build/$preset -E '^lint\.' -j "$jobs" --output-on-failure
-  done
+  cmake --preset asan
+  cmake --build --preset asan -j "$jobs"
+  ctest --test-dir build/asan -E '^lint\.' -j "$jobs" --output-on-failure
+  local threaded=(safetensors_test tokenizer_test chat_template_test plugin_test)
+  cmake --preset tsan
+  cmake --build --preset tsan -j "$jobs" --target "${threaded[@]}"
+  local program
+  for program in "${threaded[@]}"; do "build/tsan/bin/$program" --gtest_brief=1; done
 }
 
 run_clang() {
