@@ -110,7 +110,8 @@ class Runner:
         if result.returncode == 0 and "warning:" not in result.stdout:
             stamp.touch()
             return ""
-        return result.stdout + "\n".join(line for line in result.stderr.splitlines() if "error" in line)
+        errors = "\n".join(line for line in result.stderr.splitlines() if "error" in line)
+        return result.stdout + errors or f"{entry['file']}: clang-tidy ended with {result.returncode}"
 
 
 def main():
