@@ -85,7 +85,7 @@ run_lint() {
 run_sanitizers() {
   cmake --preset asan
   cmake --build --preset asan -j "$jobs"
-  ctest --test-dir build/asan -E '^lint\.' -j "$jobs" --output-on-failure
+  ctest --test-dir build/asan -E '^lint\.|_fuzz' -j "$jobs" --output-on-failure
   local threaded=(safetensors_test tokenizer_test chat_template_test plugin_test)
   cmake --preset tsan
   cmake --build --preset tsan -j "$jobs" --target "${threaded[@]}"
