@@ -3,6 +3,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/layer_norm.h>
 
+#include <utility>
+
 #include "espalier/ops/rms_norm.h"
 
 namespace espalier::nn {
@@ -11,7 +13,8 @@ Norm::Norm(ModuleScope scope, const NormSpec& spec, Dimension size) : spec_(spec
   const auto start =
       spec.weight_offset == 0 ? Initialisation::Kind::kOnes : Initialisation::Kind::kZeros;
   weight_ = scope.parameter("weight", {size}, {start, 0.0});
-  if (spec.bias) bias_ = scope.parameter("bias", {size}, {Initialisation::Kind::kZeros, 0.0});
+  if (spec.bias)
+    bias_ = scope.parameter("bias", {std::move(size)}, {Initialisation::Kind::kZeros, 0.0});
 }
 
 at::Tensor Norm::forward(const at::Tensor& x) const {

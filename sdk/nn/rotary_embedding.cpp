@@ -177,7 +177,7 @@ void read_scaling(RotarySpec& spec, const ScalingReader& scaling) {
 void check_scaling(const RotarySpec& spec, const ScalingReader& scaling) {
   const std::string& name = kKindNames[static_cast<std::size_t>(spec.kind)];
   switch (spec.kind) {
-    case RotarySpec::Kind::kDefault: return;
+    case RotarySpec::Kind::kDefault:
     case RotarySpec::Kind::kYarn: return;
     case RotarySpec::Kind::kLongrope:
       scaling.require("short_factor", name.c_str());

@@ -69,6 +69,7 @@ Activation activation_from_name(const std::string& name) {
   const auto found = kNames.find(name);
   if (found != kNames.end()) return found->second;
   std::vector<std::string> known;
+  known.reserve(kNames.size());
   for (const auto& [known_name, activation] : kNames) known.push_back(known_name);
   throw_bad_input("unknown activation function", name, "one of " + join_names(known),
                   "config.json: hidden_act", did_you_mean(name, known));

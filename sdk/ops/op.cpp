@@ -41,7 +41,8 @@ struct OpNode : torch::autograd::Function<OpNode> {
     }
     variable_list outputs = implementation->forward(inputs, attributes, saved);
     context->save_for_backward(std::move(saved.tensors));
-    context->saved_data["implementation"] = reinterpret_cast<std::int64_t>(implementation);
+    context->saved_data["implementation"] =
+        implementation - OpTable::instance().implementations().data();
     std::vector<double> numbers(attributes.numbers.begin(), attributes.numbers.end());
     std::vector<std::int64_t> integers(attributes.integers.begin(), attributes.integers.end());
     context->saved_data["numbers"] = std::move(numbers);
@@ -52,8 +53,8 @@ struct OpNode : torch::autograd::Function<OpNode> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
-    const auto* implementation =
-        reinterpret_cast<const OpImplementation*>(context->saved_data["implementation"].toInt());
+    const OpImplementation* implementation = OpTable::instance().implementations().data() +
+                                             context->saved_data["implementation"].toInt();
     OpAttributes attributes;
     const auto numbers = context->saved_data["numbers"].toDoubleVector();
     const auto integers = context->saved_data["integers"].toIntVector();
