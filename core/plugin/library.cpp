@@ -54,10 +54,10 @@ Problem load_problem(const std::string& path, const std::string& reason) {
 
 /// Handles are kept, and this list is never destroyed: nothing is unloaded, not even at exit.
 boost::dll::shared_library& keep(boost::dll::shared_library library) {
-  static auto* const kept = new std::deque<boost::dll::shared_library>;
+  static auto* const kOpened = new std::deque<boost::dll::shared_library>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  return kept->emplace_back(std::move(library));
+  return kOpened->emplace_back(std::move(library));
 }
 
 boost::dll::shared_library& open_for_good(const std::string& path) {

@@ -98,12 +98,14 @@ CheckpointReader::Shard& CheckpointReader::shard(const std::string& file) {
 }
 
 const SafetensorsFile& CheckpointReader::open(Shard& shard) const {
-  std::call_once(shard.opened, [&] {
+  if (const SafetensorsFile* file = shard.visible.load()) return *file;
+  const std::lock_guard lock(shard.opening);
+  if (shard.file == nullptr) {
     auto file = std::make_unique<SafetensorsFile>(shard.path);
     if (indexed_) check_against_index(shard, *file);
     shard.file = std::move(file);
     shard.visible.store(shard.file.get());
-  });
+  }
   return *shard.file;
 }
 

@@ -50,7 +50,8 @@ class ESPALIER_API CheckpointReader {
   struct Shard {
     std::string path;
     std::vector<std::string> names;
-    std::once_flag opened;
+    /// Not a once_flag: a shard that can't be opened throws, and ThreadSanitizer hangs on that.
+    std::mutex opening;
     std::unique_ptr<SafetensorsFile> file;
     /// `file`, for readers that did not open it.
     std::atomic<const SafetensorsFile*> visible{nullptr};
