@@ -4,7 +4,7 @@
 
 __attribute__((constructor)) static void at_load() { std::abort(); }
 
-BAD_PLUGIN_ENTRY {
-  static const EspalierPluginDescriptor descriptor = bad_descriptor(register_nothing);
-  return &descriptor;
+ESPALIER_BAD_PLUGIN_ENTRY {
+  static const EspalierPluginDescriptor kDescriptor = bad_descriptor(register_nothing);
+  return &kDescriptor;
 }

@@ -20,4 +20,5 @@ inline EspalierPluginDescriptor bad_descriptor(
 
 inline std::int32_t register_nothing(void*, char*, std::size_t) noexcept { return 0; }
 
-#define BAD_PLUGIN_ENTRY extern "C" ESPALIER_API const EspalierPluginDescriptor* espalier_plugin()
+#define ESPALIER_BAD_PLUGIN_ENTRY \
+  extern "C" ESPALIER_API const EspalierPluginDescriptor* espalier_plugin()

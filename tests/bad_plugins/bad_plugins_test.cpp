@@ -60,7 +60,7 @@ class BadPlugins : public ::testing::Test {
   /// A copy of test library `library` that says `manifest` of itself.
   std::string plugin(const std::string& library, const std::string& manifest,
                      const std::string& name = "bad") {
-    const std::string path = folder_.file(name + ".espalier.so");
+    std::string path = folder_.file(name + ".espalier.so");
     const std::string json = folder_.write("manifest.json", manifest);
     const auto result = testing::run_process(
         {"/usr/bin/objcopy", "--add-section", std::string(kManifestSection) + "=" + json,
@@ -74,7 +74,7 @@ class BadPlugins : public ::testing::Test {
     return plugin(library, dump_json(manifest_to_value(manifest)), name);
   }
   std::string zoo(const std::string& name, const std::string& as = "good") {
-    const std::string path = folder_.file(as + ".espalier.so");
+    std::string path = folder_.file(as + ".espalier.so");
     fs::copy_file(testing::environment("ESPALIER_TEST_BUILD") + "/zoo/" + name + ".espalier.so",
                   path);
     return path;
@@ -110,8 +110,7 @@ class BadPlugins : public ::testing::Test {
 
   std::string load_error(const std::string& id = "bad.plugin") {
     PluginHost host;
-    const std::string text =
-        error_of([&] { host.load(load_order(catalog(), {catalog().plugin(id)})); });
+    std::string text = error_of([&] { host.load(load_order(catalog(), {catalog().plugin(id)})); });
     EXPECT_TRUE(host.loaded().empty());
     return text;
   }

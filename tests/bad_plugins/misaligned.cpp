@@ -2,7 +2,7 @@
 
 #include "bad_plugin.h"
 
-BAD_PLUGIN_ENTRY {
+ESPALIER_BAD_PLUGIN_ENTRY {
   alignas(EspalierPluginDescriptor) static char storage[sizeof(EspalierPluginDescriptor) + 8];
   const EspalierPluginDescriptor descriptor = bad_descriptor(register_nothing);
   std::memcpy(storage + 3, &descriptor, sizeof descriptor);

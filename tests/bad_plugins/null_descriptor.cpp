@@ -1,3 +1,3 @@
 #include "bad_plugin.h"
 
-BAD_PLUGIN_ENTRY { return nullptr; }
+ESPALIER_BAD_PLUGIN_ENTRY { return nullptr; }

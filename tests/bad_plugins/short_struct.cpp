@@ -1,6 +1,6 @@
 #include "bad_plugin.h"
 
-BAD_PLUGIN_ENTRY {
+ESPALIER_BAD_PLUGIN_ENTRY {
   static EspalierPluginDescriptor descriptor = bad_descriptor(register_nothing);
   descriptor.struct_size = 16;
   return &descriptor;

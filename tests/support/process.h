@@ -23,6 +23,7 @@ struct ProcessResult {
 inline ProcessResult run_process(const std::vector<std::string>& words) {
   const TemporaryFolder folder;
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   const pid_t child = ::fork();
