@@ -112,7 +112,7 @@ def resume(options, work):
     for _ in range(KILLS):
         process = subprocess.Popen([options.program, "train", work / "killed.toml", "--quiet"])
         try:
-            process.wait(moments.uniform(0.1, 0.6) * seconds)
+            process.wait(moments.uniform(0.05, 0.3) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
