@@ -50,6 +50,12 @@ double ConfigReader::number(const std::string& key, double fallback) const {
   return value->as_float();
 }
 
+double ConfigReader::positive_number(const std::string& key, double fallback) const {
+  const double value = number(key, fallback);
+  require(value > 0, key, "a number > 0");
+  return value;
+}
+
 std::optional<double> ConfigReader::optional_number(const std::string& key,
                                                     std::optional<double> fallback) const {
   if (has(key)) return number(key, 0.0);

@@ -26,6 +26,7 @@ class ESPALIER_API ConfigReader {
   std::int64_t size(const std::string& key) const;
   std::int64_t size(const std::string& key, std::int64_t fallback) const;
   double number(const std::string& key, double fallback) const;
+  double positive_number(const std::string& key, double fallback) const;
   /// A number, none where the key is null, `fallback` where it is missing.
   std::optional<double> optional_number(const std::string& key,
                                         std::optional<double> fallback) const;
