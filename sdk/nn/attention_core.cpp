@@ -18,6 +18,7 @@ namespace espalier::nn {
 namespace {
 
 constexpr std::int64_t kMinimumWindowBlock = 128;
+constexpr std::int64_t kScoresBlock = 256;  // queries whose scores are written out at a time
 constexpr std::int64_t kNoWindow = std::numeric_limits<std::int64_t>::max();
 
 /// [batch * n, heads, dim] -> [batch, heads, n, dim], key heads repeated up to `heads`.
@@ -83,8 +84,9 @@ at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tens
       return at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, context.scale);
   }
   const std::int64_t window = windowed ? *context.sliding_window : kNoWindow;
-  const std::int64_t block =
-      windowed ? std::max(window, kMinimumWindowBlock) : std::max<std::int64_t>(shape.queries, 1);
+  std::int64_t block = std::max<std::int64_t>(shape.queries, 1);
+  if (by_scores) block = kScoresBlock;
+  if (windowed) block = std::max(window, kMinimumWindowBlock);
   std::vector<at::Tensor> outputs;
   for (std::int64_t begin = 0; begin < shape.queries; begin += block) {
     const std::int64_t count = std::min(block, shape.queries - begin);
