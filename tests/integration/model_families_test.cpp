@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <set>
 
@@ -16,6 +17,7 @@
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/nn/alibi.h"
 #include "espalier/nn/embedding.h"
 #include "fixture_path.h"
 #include "support/temporary_folder.h"
@@ -212,12 +214,25 @@ TEST(Resolution, DoesNotGuessWhereTheFolderBringsItsOwnCode) {
   EXPECT_NE(error.find("no plugin serves this model"), std::string::npos) << error;
 }
 
+// ---- ALiBi ----
+
+TEST(AlibiBias, IsRoundedAsInTransformers) {
+  const at::Tensor bias = nn::alibi_bias(20, 300);
+  const std::vector<std::array<double, 3>> values = {
+      {0, 3, 2.125}, {0, 299, 212.0}, {14, 257, 1.4140625}, {16, 299, 252.0}, {19, 7, 2.078125}};
+  for (const auto& [head, position, value] : values) {
+    EXPECT_EQ(
+        bias[static_cast<std::int64_t>(head)][static_cast<std::int64_t>(position)].item<double>(),
+        value);
+  }
+}
+
 // ---- what is not done ----
 
 TEST(DropoutNote, NamesTheKeysThatAskForIt) {
   EXPECT_EQ(dropout_note(parse_json(R"({"attn_pdrop": 0.0, "classifier_dropout": 0.1})")), "");
   const std::string note = dropout_note(parse_json(
-      R"({"attn_pdrop": 0.1, "hidden_dropout": 0.2, "layerdrop": 0, "attention_dropout": null})"));
+      R"({"attn_pdrop": 0.1, "hidden_dropout": 0.2, "layerdrop": 0, "attention_dropout": null, "eps": 1})"));
   EXPECT_NE(note.find("(attn_pdrop 0.1, hidden_dropout 0.2)"), std::string::npos) << note;
 }
 
