@@ -1,5 +1,6 @@
 #include "plugin/model_provider.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <vector>
@@ -29,6 +30,26 @@ std::vector<std::string> served_names(const Catalog& catalog, const char* kind) 
     for (const Value& name : served->as_array()) names.push_back(name.as_string());
   }
   return names;
+}
+
+/// "Llama" of "LlamaForCausalLM" and "LlamaModel".
+std::string stem_of(const std::string& architecture) {
+  std::size_t end = architecture.size();
+  for (const char* suffix : {"For", "Model", "LMHead"})
+    end = std::min(end, architecture.find(suffix));
+  return architecture.substr(0, end);
+}
+
+/// True when `architectures` are of the family that `provider` serves, or none is named.
+bool is_of_family(const ComponentRef& provider, const std::vector<std::string>& architectures) {
+  const Value* served = provider.component->serves.find("architectures");
+  if (architectures.empty() || served == nullptr) return true;
+  return std::any_of(architectures.begin(), architectures.end(), [&](const std::string& name) {
+    const Array& list = served->as_array();
+    return std::any_of(list.begin(), list.end(), [&](const Value& known) {
+      return stem_of(known.as_string()) == stem_of(name);
+    });
+  });
 }
 
 std::string text_of(const Value& config, const char* key) {
@@ -82,12 +103,12 @@ ComponentRef model_provider_for(const Catalog& catalog, const std::string& folde
   for (const std::string& name : architectures) {
     if (const auto provider = only_provider(catalog, "architectures", name, path)) return *provider;
   }
-  // Saved from a class that no plugin names (a base model, a head that was dropped): the type says
-  // what it is, as long as the folder brings no code that computes otherwise.
+  // Saved from another class of a family that is served (a base model, say): the type says what it
+  // is, as long as the folder brings no code that computes otherwise.
   const std::string model_type = text_of(config, "model_type");
   if (!model_type.empty() && config.find("auto_map") == nullptr) {
-    if (const auto provider = only_provider(catalog, "model_types", model_type, path))
-      return *provider;
+    const auto provider = only_provider(catalog, "model_types", model_type, path);
+    if (provider && is_of_family(*provider, architectures)) return *provider;
   }
   refuse(catalog, architectures, model_type, path);
 }
