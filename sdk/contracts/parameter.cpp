@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "espalier/base/error.h"
+
 namespace espalier {
 
 Parameter::Parameter(ParameterSpec spec)
@@ -30,6 +32,25 @@ DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed) {
     part.dimensions.push_back(static_cast<std::int64_t>(i));
   if (transposed) std::swap(part.dimensions.at(0), part.dimensions.at(1));
   return {spec.name, {std::move(part)}};
+}
+
+DiskMapping stacked_mapping(const ParameterSpec& spec, const std::vector<std::string>& names) {
+  const std::vector<std::int64_t> shape = spec.shape();
+  ESPALIER_ASSERT(!shape.empty() && shape[0] == static_cast<std::int64_t>(names.size()),
+                  "one name for each index of the first dimension");
+  DiskMapping mapping{spec.name, {}};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    DiskTensor part;
+    part.name = names[i];
+    part.offset.assign(shape.size(), 0);
+    part.offset[0] = static_cast<std::int64_t>(i);
+    part.extent = shape;
+    part.extent[0] = 1;
+    for (std::size_t d = 1; d < shape.size(); ++d)
+      part.dimensions.push_back(static_cast<std::int64_t>(d));
+    mapping.parts.push_back(std::move(part));
+  }
+  return mapping;
 }
 
 }  // namespace espalier

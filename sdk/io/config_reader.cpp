@@ -15,6 +15,11 @@ const Value* ConfigReader::find(const std::string& key) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool ConfigReader::is_null(const std::string& key) const {
+  const Value* value = config_.find(key);
+  return value != nullptr && value->is_null();
+}
+
 void ConfigReader::require(bool condition, const std::string& key,
                            const std::string& expected) const {
   if (condition) return;
@@ -45,6 +50,18 @@ double ConfigReader::number(const std::string& key, double fallback) const {
   return value->as_float();
 }
 
+double ConfigReader::positive_number(const std::string& key, double fallback) const {
+  const double value = number(key, fallback);
+  require(value > 0, key, "a number > 0");
+  return value;
+}
+
+std::optional<double> ConfigReader::optional_number(const std::string& key,
+                                                    std::optional<double> fallback) const {
+  if (has(key)) return number(key, 0.0);
+  return is_null(key) ? std::nullopt : fallback;
+}
+
 bool ConfigReader::flag(const std::string& key, bool fallback) const {
   const Value* value = find(key);
   if (value == nullptr) return fallback;
@@ -57,6 +74,14 @@ std::string ConfigReader::text(const std::string& key, const std::string& fallba
   if (value == nullptr) return fallback;
   require(value->is_string(), key, "a string");
   return value->as_string();
+}
+
+std::optional<std::int64_t> ConfigReader::padding_id(std::int64_t rows) const {
+  const Value* value = find("pad_token_id");
+  if (value == nullptr) return std::nullopt;
+  require(value->is_int() && value->as_int() >= -rows && value->as_int() < rows, "pad_token_id",
+          "an id below " + std::to_string(rows));
+  return value->as_int() < 0 ? value->as_int() + rows : value->as_int();
 }
 
 }  // namespace espalier

@@ -3,9 +3,14 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/logical_not.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tanh.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "espalier/nn/kv_cache.h"
 
@@ -13,6 +18,8 @@ namespace espalier::nn {
 namespace {
 
 constexpr std::int64_t kMinimumWindowBlock = 128;
+constexpr std::int64_t kScoresBlock = 256;  // queries whose scores are written out at a time
+constexpr std::int64_t kNoWindow = std::numeric_limits<std::int64_t>::max();
 
 /// [batch * n, heads, dim] -> [batch, heads, n, dim], key heads repeated up to `heads`.
 at::Tensor heads_first(const at::Tensor& flat, std::int64_t batch, std::int64_t heads) {
@@ -25,13 +32,12 @@ at::Tensor heads_first(const at::Tensor& flat, std::int64_t batch, std::int64_t 
 /// Additive-free boolean mask [queries, keys]: query i stands at `first_query + i`, key j at
 /// `first_key + j`.
 at::Tensor band_mask(std::int64_t first_query, std::int64_t queries, std::int64_t first_key,
-                     std::int64_t keys, std::optional<std::int64_t> window,
-                     const at::Device& device) {
+                     std::int64_t keys, std::int64_t window, const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   const at::Tensor query = at::arange(first_query, first_query + queries, options).unsqueeze(1);
   const at::Tensor distance = query - at::arange(first_key, first_key + keys, options).unsqueeze(0);
   at::Tensor allowed = distance.ge(0);
-  if (window) allowed = allowed.logical_and(distance.lt(*window));
+  if (window != kNoWindow) allowed = allowed.logical_and(distance.lt(window));
   return allowed;
 }
 
@@ -41,31 +47,60 @@ struct Shape {
   std::int64_t keys;     ///< per document; more than queries when a cache holds earlier ones
 };
 
+bool needs_scores(const AttentionContext& context) {
+  return context.soft_cap || context.sinks.defined() || context.key_bias.defined();
+}
+
+/// softmax(cap(q k^T scale) + bias) v with the scores written out; k and v start at `first_key`.
+at::Tensor attend_by_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const at::Tensor& mask, std::int64_t first_key,
+                            const AttentionContext& context) {
+  at::Tensor scores =
+      at::matmul(q, k.transpose(-2, -1)) * context.scale;  // [batch, heads, queries, keys]
+  if (context.soft_cap) scores = at::tanh(scores / *context.soft_cap) * *context.soft_cap;
+  scores = scores.to(at::kFloat);
+  if (context.key_bias.defined())
+    scores = scores + context.key_bias.narrow(1, first_key, k.size(-2)).unsqueeze(1);
+  scores = scores.masked_fill(at::logical_not(mask), -std::numeric_limits<double>::infinity());
+  if (context.sinks.defined()) {
+    const at::Tensor sinks = context.sinks.to(at::kFloat).view({1, -1, 1, 1});
+    scores = at::cat({scores, sinks.expand({scores.size(0), -1, scores.size(2), 1})}, -1);
+  }
+  const at::Tensor shares = at::softmax(scores, -1).narrow(-1, 0, k.size(-2));
+  return at::matmul(shares.to(v.scalar_type()), v);
+}
+
 /// q, k, v are [batch, heads, n, dim] and what the queries see is cut to blocks where a window is
 /// in force.
 at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         const Shape& shape, const AttentionContext& context) {
   const std::int64_t past = shape.keys - shape.queries;
   const bool windowed = context.sliding_window && *context.sliding_window < shape.keys;
-  if (!windowed) {
+  const bool by_scores = needs_scores(context);
+  if (!windowed && !by_scores) {
     if (past == 0)
       return at::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true, context.scale);
     if (shape.queries == 1)
       return at::scaled_dot_product_attention(q, k, v, {}, 0.0, false, context.scale);
-    const at::Tensor mask = band_mask(past, shape.queries, 0, shape.keys, std::nullopt, q.device());
-    return at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, context.scale);
   }
-  const std::int64_t window = *context.sliding_window;
-  const std::int64_t block = std::max(window, kMinimumWindowBlock);
+  const std::int64_t window = windowed ? *context.sliding_window : kNoWindow;
+  std::int64_t block = std::max<std::int64_t>(shape.queries, 1);
+  if (by_scores) block = kScoresBlock;
+  if (windowed) block = std::max(window, kMinimumWindowBlock);
   std::vector<at::Tensor> outputs;
   for (std::int64_t begin = 0; begin < shape.queries; begin += block) {
     const std::int64_t count = std::min(block, shape.queries - begin);
-    const std::int64_t first_key = std::max<std::int64_t>(0, past + begin - window + 1);
+    const std::int64_t first_key =
+        windowed ? std::max<std::int64_t>(0, past + begin - window + 1) : 0;
     const std::int64_t keys = past + begin + count - first_key;
     const at::Tensor mask = band_mask(past + begin, count, first_key, keys, window, q.device());
-    outputs.push_back(at::scaled_dot_product_attention(
-        q.narrow(2, begin, count), k.narrow(2, first_key, keys), v.narrow(2, first_key, keys), mask,
-        0.0, false, context.scale));
+    const at::Tensor queries = q.narrow(2, begin, count);
+    const at::Tensor seen_keys = k.narrow(2, first_key, keys);
+    const at::Tensor seen_values = v.narrow(2, first_key, keys);
+    outputs.push_back(
+        by_scores ? attend_by_scores(queries, seen_keys, seen_values, mask, first_key, context)
+                  : at::scaled_dot_product_attention(queries, seen_keys, seen_values, mask, 0.0,
+                                                     false, context.scale));
   }
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs, 2);
 }

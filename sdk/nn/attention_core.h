@@ -15,6 +15,14 @@ struct AttentionContext {
   std::int64_t layer = 0;
   double scale = 1.0;                          ///< of the scores, usually 1 / sqrt(head_dim)
   std::optional<std::int64_t> sliding_window;  ///< keys at distance < window are seen
+  /// Scores become cap * tanh(score / cap).
+  std::optional<double> soft_cap;
+  /// [heads], or undefined: a further score of each head that takes its share of the softmax and
+  /// contributes no value.
+  at::Tensor sinks;
+  /// [heads, positions] float32, or undefined: added to the scores of the key at each position of a
+  /// document (ALiBi).
+  at::Tensor key_bias;
 };
 
 /// The seat of attention: q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim] ->
@@ -32,8 +40,9 @@ class ESPALIER_API AttentionCore {
 };
 
 /// Causal attention inside each document, through LibTorch's scaled dot product attention: no score
-/// matrix is kept and no mask is made unless a sliding window is shorter than a document. Documents
-/// of equal length that follow each other run as one batch.
+/// matrix is kept and no mask is made unless a sliding window is shorter than a document. With a
+/// soft cap, sinks or a key bias the scores are written out, [queries, keys] for each head and
+/// document. Documents of equal length that follow each other run as one batch.
 class ESPALIER_API DocumentAttention final : public AttentionCore {
  public:
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -1,54 +1,32 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "espalier/nn/attention_core.h"
 #include "espalier/nn/decoder_spec.h"
 #include "espalier/nn/embedding.h"
 #include "espalier/nn/linear.h"
+#include "espalier/nn/mixer.h"
 #include "espalier/nn/norm.h"
 
 namespace espalier::nn {
 
-/// Self attention: hidden [tokens, embed] -> [tokens, embed].
-class ESPALIER_API Attention {
- public:
-  Attention(const ModuleScope& scope, const DecoderSpec& spec, std::int64_t layer);
-  Attention(const Attention&) = delete;
-  Attention& operator=(const Attention&) = delete;
-  at::Tensor forward(const at::Tensor& hidden, const BatchContext& context);
+/// What a family builds itself where the spec can't say it. Empty functions: the usual parts.
+struct DecoderParts {
+  using MixerFactory = std::function<std::unique_ptr<Mixer>(
+      const ModuleScope& scope, const DecoderSpec& spec, std::int64_t layer)>;
 
- private:
-  std::int64_t layer_;
-  std::int64_t head_dim_;
-  std::int64_t num_attention_heads_;
-  std::int64_t num_key_value_heads_;
-  double scale_;
-  bool interleaved_rotary_;
-  std::optional<std::int64_t> sliding_window_;
-  std::unique_ptr<Linear> fused_;
-  std::unique_ptr<Linear> query_;
-  std::unique_ptr<Linear> key_;
-  std::unique_ptr<Linear> value_;
-  std::unique_ptr<Linear> output_;
-  std::shared_ptr<AttentionCore> core_;
-};
-
-/// down(activation(gate(x)) * up(x)), or down(activation(up(x))) without a gate.
-class ESPALIER_API Mlp {
- public:
-  Mlp(const ModuleScope& scope, const DecoderSpec& spec);
-  Mlp(const Mlp&) = delete;
-  Mlp& operator=(const Mlp&) = delete;
-  at::Tensor forward(const at::Tensor& hidden) const;
-
- private:
-  ops::Activation activation_;
-  std::unique_ptr<Linear> gate_;
-  std::unique_ptr<Linear> up_;
-  std::unique_ptr<Linear> down_;
+  MixerFactory attention;  ///< instead of Attention; `scope` is the layer's
+  MixerFactory mlp;        ///< instead of Mlp
+  /// Instead of DecoderBlock: a whole layer.
+  std::function<std::unique_ptr<Block>(ModelParts& parts, const DecoderSpec& spec,
+                                       std::int64_t layer)>
+      block;
+  /// Terms of the loss from what the layers carried, at the end of a forward pass.
+  std::function<std::vector<AuxiliaryTerm>(const BlockState& state, const BatchContext& context)>
+      auxiliary;
 };
 
 /// A block with a name and the list of its parameters, filled by the scope that it hands to its
@@ -69,7 +47,8 @@ class ESPALIER_API NamedBlock : public Block {
   std::vector<std::shared_ptr<Parameter>> parameters_;
 };
 
-/// Token embedding, plus learned positions where the family has them: sets `hidden`.
+/// Token embedding, scaled and projected as the family does, plus learned positions where it has
+/// them: sets `hidden`.
 class ESPALIER_API EmbeddingBlock final : public NamedBlock {
  public:
   EmbeddingBlock(ModelParts& parts, const DecoderSpec& spec);
@@ -79,24 +58,34 @@ class ESPALIER_API EmbeddingBlock final : public NamedBlock {
 
  private:
   at::ScalarType compute_dtype_ = at::kFloat;
+  double scale_;
+  bool scale_given_;
+  std::int64_t position_offset_;
   std::unique_ptr<Embedding> tokens_;
+  std::unique_ptr<Linear> projection_;
   std::unique_ptr<Embedding> positions_;
 };
 
-/// One pre-norm decoder layer.
+/// One decoder layer: attention and MLP, joined by the spec's residual plan.
 class ESPALIER_API DecoderBlock final : public NamedBlock {
  public:
-  DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int64_t layer);
+  DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int64_t layer,
+               const DecoderParts& own = {});
   BlockState forward(BlockState state, const BatchContext& context) override;
 
  private:
-  std::unique_ptr<Norm> attention_norm_;
-  std::unique_ptr<Attention> attention_;
+  ResidualPlan residual_;
+  double residual_scale_;
+  std::unique_ptr<Norm> attention_norm_;  ///< norms are nullptr where the family has none
+  std::unique_ptr<Mixer> attention_;
+  std::unique_ptr<Norm> attention_output_norm_;
   std::unique_ptr<Norm> mlp_norm_;
-  std::unique_ptr<Mlp> mlp_;
+  std::unique_ptr<Mixer> mlp_;
+  std::unique_ptr<Norm> mlp_output_norm_;
 };
 
-/// The norm after the last layer.
+/// The norm after the last layer, and the projection to the width of the embedding where the two
+/// differ.
 class ESPALIER_API FinalNormBlock final : public NamedBlock {
  public:
   FinalNormBlock(ModelParts& parts, const DecoderSpec& spec);
@@ -104,6 +93,7 @@ class ESPALIER_API FinalNormBlock final : public NamedBlock {
 
  private:
   std::unique_ptr<Norm> norm_;
+  std::unique_ptr<Linear> projection_;
 };
 
 }  // namespace espalier::nn

@@ -1,7 +1,9 @@
 #include "espalier/nn/decoder_model.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/tanh.h>
 
 #include <utility>
 
@@ -14,16 +16,18 @@ namespace espalier::nn {
 class DecoderModel::LinearHead final : public Head {
  public:
   LinearHead(DecoderModel& model, const DecoderSpec& spec)
-      : model_(model), vocab_size_(spec.vocab_size) {
+      : model_(model),
+        vocab_size_(spec.vocab_size),
+        scale_(spec.logit_scale),
+        soft_cap_(spec.logit_soft_cap) {
     const ModuleScope scope(model.parts_, parameters_, spec.names.head);
     if (spec.tie_word_embeddings) {
-      linear_ = std::make_unique<Linear>(scope, model.embedding_->embedding().weight());
+      linear_ =
+          std::make_unique<Linear>(scope, model.embedding_->embedding().weight(), spec.head_bias);
     } else {
-      const LinearSpec linear{{{{"vocab", spec.vocab_size, 1}}},
-                              {{{"embed", spec.hidden_size, 1}}},
-                              false,
-                              false,
-                              spec.initializer_range};
+      const LinearSpec linear{dimension("vocab", spec.vocab_size),
+                              dimension("embed", spec.width_of_embedding()), spec.head_bias,
+                              /*transposed_on_disk=*/false, spec.initializer_range};
       linear_ = std::make_unique<Linear>(scope, linear);
     }
   }
@@ -31,22 +35,28 @@ class DecoderModel::LinearHead final : public Head {
   std::int64_t vocab_size() const override { return vocab_size_; }
   std::shared_ptr<void> scope() override { return model_.runner_->head_scope(parameters_); }
   at::Tensor project(const at::Tensor& hidden_rows) override {
-    return linear_->forward(hidden_rows);
+    at::Tensor logits = linear_->forward(hidden_rows);
+    if (scale_ != 1.0) logits = logits * scale_;
+    if (soft_cap_) logits = at::tanh(logits / *soft_cap_) * *soft_cap_;
+    return logits;
   }
   Linear& linear() override { return *linear_; }
 
  private:
   DecoderModel& model_;
   std::int64_t vocab_size_;
+  double scale_;
+  std::optional<double> soft_cap_;
   std::vector<std::shared_ptr<Parameter>> parameters_;
   std::unique_ptr<Linear> linear_;
 };
 
-DecoderModel::DecoderModel(DecoderSpec spec)
-    : spec_(std::move(spec)), runner_(std::make_shared<BlockRunner>()) {
+DecoderModel::DecoderModel(DecoderSpec spec, DecoderParts own)
+    : spec_(std::move(spec)), own_(std::move(own)), runner_(std::make_shared<BlockRunner>()) {
   embedding_ = std::make_unique<EmbeddingBlock>(parts_, spec_);
   for (std::int64_t layer = 0; layer < spec_.num_layers; ++layer) {
-    layers_.push_back(std::make_unique<DecoderBlock>(parts_, spec_, layer));
+    layers_.push_back(own_.block ? own_.block(parts_, spec_, layer)
+                                 : std::make_unique<DecoderBlock>(parts_, spec_, layer, own_));
   }
   final_norm_ = std::make_unique<FinalNormBlock>(parts_, spec_);
   head_ = std::make_unique<LinearHead>(*this, spec_);
@@ -81,7 +91,8 @@ void DecoderModel::set_compute_dtype(at::ScalarType dtype) {
 }
 
 std::unique_ptr<KvCache> DecoderModel::make_cache() {
-  if (spec_.rotary && spec_.rotary->depends_on_length()) return nullptr;
+  for (const RotarySpec& rotary : spec_.rotary)
+    if (rotary.depends_on_length()) return nullptr;
   return std::make_unique<KvCache>(spec_.num_layers);
 }
 
@@ -106,15 +117,15 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
     context.position_ids = positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong))
                                              : at::cat(positions);
   }
-  if (spec_.rotary) {
-    std::tie(context.rotary_cos, context.rotary_sin) =
-        rotary_tables(*spec_.rotary, context.position_ids, context.layout);
-  }
+  for (const RotarySpec& rotary : spec_.rotary)
+    context.rotary.push_back(rotary_tables(rotary, context.position_ids, context.layout));
   // What was found out on the CPU goes to where the weights are, in one place for every block.
   const at::Device device = embedding_->embedding().weight()->value().device();
-  for (at::Tensor* tensor :
-       {&context.input_ids, &context.position_ids, &context.rotary_cos, &context.rotary_sin}) {
+  for (at::Tensor* tensor : {&context.input_ids, &context.position_ids})
     if (tensor->defined()) *tensor = tensor->to(device);
+  for (auto& [cos, sin] : context.rotary) {
+    cos = cos.to(device);
+    sin = sin.to(device);
   }
   return context;
 }
@@ -136,7 +147,9 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
     }
     input.cache->advance(tokens);
   }
-  return {state.hidden, context.layout, {}};
+  ModelOutput output{state.hidden, context.layout, {}};
+  if (own_.auxiliary) output.auxiliary = own_.auxiliary(state, context);
+  return output;
 }
 
 }  // namespace espalier::nn

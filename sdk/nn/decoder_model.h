@@ -10,10 +10,11 @@
 
 namespace espalier::nn {
 
-/// A causal language model from a DecoderSpec: embedding, layers, final norm, head.
+/// A causal language model from a DecoderSpec, with parts of its own where a family has them:
+/// embedding, layers, final norm, head.
 class ESPALIER_API DecoderModel final : public Model {
  public:
-  explicit DecoderModel(DecoderSpec spec);
+  explicit DecoderModel(DecoderSpec spec, DecoderParts own = {});
   ~DecoderModel() override;
 
   ModelOutput forward(const ModelInput& input) override;
@@ -32,9 +33,10 @@ class ESPALIER_API DecoderModel final : public Model {
   BatchContext make_context(const ModelInput& input) const;
 
   DecoderSpec spec_;
+  DecoderParts own_;
   ModelParts parts_;
   std::unique_ptr<EmbeddingBlock> embedding_;
-  std::vector<std::unique_ptr<DecoderBlock>> layers_;
+  std::vector<std::unique_ptr<Block>> layers_;
   std::unique_ptr<FinalNormBlock> final_norm_;
   std::unique_ptr<LinearHead> head_;
   std::shared_ptr<BlockRunner> runner_;

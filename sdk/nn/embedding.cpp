@@ -1,5 +1,7 @@
 #include "espalier/nn/embedding.h"
 
+#include <ATen/ops/where.h>
+
 #include <utility>
 
 #include "espalier/base/error.h"
@@ -9,8 +11,8 @@ namespace espalier::nn {
 EmbeddingExtension::~EmbeddingExtension() = default;
 
 Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns,
-                     double initial_standard_deviation)
-    : name_(scope.prefix()) {
+                     double initial_standard_deviation, std::optional<std::int64_t> padding_id)
+    : name_(scope.prefix()), padding_id_(padding_id) {
   weight_ = scope.parameter("weight", {std::move(rows), std::move(columns)},
                             {Initialisation::Kind::kNormal, initial_standard_deviation});
   storage_ = std::make_unique<DenseWeight>(weight_);
@@ -31,6 +33,11 @@ at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const
   }
   const at::Tensor local = redistribution_.input ? redistribution_.input(ids) : ids;
   at::Tensor output = storage_->rows(local, dtype);
+  if (padding_id_ && output.requires_grad()) {
+    const at::Tensor padding = local.eq(*padding_id_);
+    if (padding.any().item<bool>())
+      output = at::where(padding.unsqueeze(-1), output.detach(), output);
+  }
   for (const auto& extension : extensions_)
     output = extension->apply(*this, local, std::move(output));
   return redistribution_.output ? redistribution_.output(output) : output;

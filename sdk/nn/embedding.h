@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,12 @@ class ESPALIER_API EmbeddingExtension {
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
 };
 
-/// A table [rows, embed]; ids [tokens] -> [tokens, embed].
+/// A table [rows, embed]; ids [tokens] -> [tokens, embed]. What is looked up at `padding_id`
+/// carries no gradient to the table, as with PyTorch's padding_idx.
 class ESPALIER_API Embedding {
  public:
-  Embedding(ModuleScope scope, Dimension rows, Dimension columns,
-            double initial_standard_deviation);
+  Embedding(ModuleScope scope, Dimension rows, Dimension columns, double initial_standard_deviation,
+            std::optional<std::int64_t> padding_id = std::nullopt);
   Embedding(const Embedding&) = delete;
   Embedding& operator=(const Embedding&) = delete;
 
@@ -50,6 +52,7 @@ class ESPALIER_API Embedding {
 
  private:
   std::string name_;
+  std::optional<std::int64_t> padding_id_;
   std::shared_ptr<Parameter> weight_;
   std::unique_ptr<WeightStorage> storage_;
   std::vector<std::shared_ptr<EmbeddingExtension>> extensions_;

@@ -15,9 +15,13 @@ Linear::Linear(ModuleScope scope, const LinearSpec& spec) : name_(scope.prefix()
   scope.parts().linears.push_back(this);
 }
 
-Linear::Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight)
+Linear::Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight, bool bias)
     : name_(scope.prefix()), weight_(std::move(tied_weight)) {
   scope.share(weight_);
+  if (bias) {
+    bias_ = scope.parameter("bias", {weight_->spec().dimensions[0]},
+                            {Initialisation::Kind::kZeros, 0.0});
+  }
   storage_ = std::make_unique<DenseWeight>(weight_);
   scope.parts().linears.push_back(this);
 }

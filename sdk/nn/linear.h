@@ -48,8 +48,8 @@ struct LinearSpec {
 class ESPALIER_API Linear {
  public:
   Linear(ModuleScope scope, const LinearSpec& spec);
-  /// An output projection that uses another module's weight.
-  Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight);
+  /// An output projection that uses another module's weight, with a bias of its own or none.
+  Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight, bool bias = false);
   Linear(const Linear&) = delete;
   Linear& operator=(const Linear&) = delete;
 

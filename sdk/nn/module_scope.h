@@ -29,10 +29,14 @@ class ModuleScope {
   /// swapped.
   std::shared_ptr<Parameter> parameter(const std::string& name, std::vector<Dimension> dimensions,
                                        Initialisation initialisation, bool transposed = false) {
-    auto parameter = std::make_shared<Parameter>(
-        ParameterSpec{qualified(name), std::move(dimensions), initialisation});
+    const ParameterSpec spec{qualified(name), std::move(dimensions), initialisation};
+    return parameter(spec, identity_mapping(spec, transposed));
+  }
+  /// A new parameter with a layout on disk of its own.
+  std::shared_ptr<Parameter> parameter(const ParameterSpec& spec, DiskMapping mapping) {
+    auto parameter = std::make_shared<Parameter>(spec);
     parts_->parameters.push_back(parameter);
-    parts_->mappings.push_back(identity_mapping(parameter->spec(), transposed));
+    parts_->mappings.push_back(std::move(mapping));
     block_parameters_->push_back(parameter);
     return parameter;
   }

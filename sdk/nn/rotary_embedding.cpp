@@ -201,19 +201,31 @@ void check_scaling(const RotarySpec& spec, const ScalingReader& scaling) {
 
 }  // namespace
 
-RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim) {
+RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim,
+                                   const RotaryDefaults& defaults) {
   const ScalingReader top(&config);
-  const Value* table = top.find("rope_parameters");
-  if (table == nullptr) table = top.find("rope_scaling");
+  const Value* table = top.find("rope_scaling");
+  if (table == nullptr || !table->is_table() || table->as_table().empty())
+    table = top.find("rope_parameters");
   const ScalingReader scaling(table);
 
   RotarySpec spec;
+  spec.theta = defaults.theta;
   top.read("rope_theta", spec.theta);
   scaling.read("rope_theta", spec.theta);
-  double partial = 1.0;
+  double partial = defaults.partial.value_or(1.0);
   top.read("partial_rotary_factor", partial);
   scaling.read("partial_rotary_factor", partial);
+  if (!defaults.partial && partial != 1.0) {
+    throw_bad_input("this family rotates whole heads", std::to_string(partial), "1.0",
+                    "config.json: partial_rotary_factor");
+  }
   spec.dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
+  if (spec.dim <= 0 || spec.dim > head_dim || spec.dim % 2 != 0) {
+    throw_bad_input("the rotated channels of a head can't be paired", std::to_string(spec.dim),
+                    "an even number, 2 to " + std::to_string(head_dim),
+                    "config.json: partial_rotary_factor, head_dim");
+  }
   top.read("max_position_embeddings", spec.max_position_embeddings);
 
   const Value* kind = scaling.find("rope_type");
@@ -234,9 +246,25 @@ RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim) {
   return spec;
 }
 
-std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec,
-                                                const at::Tensor& position_ids,
-                                                const TokenLayout& layout) {
+RotarySpec rotary_spec_of_layer_type(const Value& config, std::int64_t head_dim,
+                                     const char* layer_type, double theta, const Value* scaling) {
+  Table own;
+  const Value* all = config.find("rope_parameters");
+  const Value* given = all == nullptr ? nullptr : all->find(layer_type);
+  if (given != nullptr && given->is_table()) own = given->as_table();
+  if (scaling != nullptr && scaling->is_table()) {
+    for (const auto& [key, value] : scaling->as_table()) own.set(key, value);
+  }
+  Table flat;
+  flat.set("rope_parameters", std::move(own));
+  for (const char* key : {"max_position_embeddings", "partial_rotary_factor"}) {
+    if (const Value* value = config.find(key)) flat.set(key, *value);
+  }
+  return rotary_spec_from_config(Value(std::move(flat)), head_dim, {theta, std::nullopt});
+}
+
+RotaryTables rotary_tables(const RotarySpec& spec, const at::Tensor& position_ids,
+                           const TokenLayout& layout) {
   const at::Tensor positions = position_ids.to(at::kFloat).unsqueeze(-1);  // [tokens, 1]
   at::Tensor angles;                                                       // [tokens, dim / 2]
   if (!spec.depends_on_length() || layout.documents() == 0) {

@@ -3,13 +3,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "espalier/base/api.h"
 #include "espalier/base/value.h"
-#include "espalier/sdk/batch.h"
+#include "espalier/sdk/model.h"
 
 namespace espalier::nn {
 
@@ -40,15 +40,30 @@ struct ESPALIER_API RotarySpec {
   bool depends_on_length() const { return kind == Kind::kDynamic || kind == Kind::kLongrope; }
 };
 
+/// What a family takes where config.json says nothing.
+struct RotaryDefaults {
+  double theta = 10000.0;
+  /// Share of a head's channels that is rotated; none: the family rotates whole heads, and another
+  /// `partial_rotary_factor` is an error.
+  std::optional<double> partial;
+};
+
 /// Reads `rope_theta` + `rope_scaling` (with `rope_type` or the older `type`) or the newer
 /// `rope_parameters` of a config.json. Throws Error(kBadInput) for an unknown kind or a missing
 /// key.
-ESPALIER_API RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim);
+ESPALIER_API RotarySpec rotary_spec_from_config(const Value& config, std::int64_t head_dim,
+                                                const RotaryDefaults& defaults = {});
 
-/// cos and sin, each [tokens, dim / 2] float32, for flat tokens at `position_ids` [tokens].
-/// Frequencies that depend on the length take each document's own.
-ESPALIER_API std::pair<at::Tensor, at::Tensor> rotary_tables(const RotarySpec& spec,
-                                                             const at::Tensor& position_ids,
-                                                             const TokenLayout& layout);
+/// For families with one rotary embedding a layer type: reads `rope_parameters.<layer_type>`, with
+/// `theta` where there is none. `scaling` (may be null) is laid over it: the older form's
+/// `rope_scaling`.
+ESPALIER_API RotarySpec rotary_spec_of_layer_type(const Value& config, std::int64_t head_dim,
+                                                  const char* layer_type, double theta,
+                                                  const Value* scaling);
+
+/// Tables for flat tokens at `position_ids` [tokens]. Frequencies that depend on the length take
+/// each document's own.
+ESPALIER_API RotaryTables rotary_tables(const RotarySpec& spec, const at::Tensor& position_ids,
+                                        const TokenLayout& layout);
 
 }  // namespace espalier::nn

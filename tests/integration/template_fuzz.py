@@ -211,6 +211,7 @@ STATEMENTS = [
     "\n\n  {# c #}\n\n",
     "{{ '}}' }}{{ \"%}\" }}{{ {'a': {'b': 1}} }}",
     "{{+ 1 }}{{ - 1 }}{{-1}}",
+    "a {{+ 'b' }}{{++1}}  {#+ c #}d",
     "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.current }}{{ c.next() }}{{ c.next() }}{% set j = joiner('|') %}{% for i in [1,2,3] %}{{ j() }}{{ i }}{% endfor %}",
     "{% set ns = namespace() %}{% set ns.x = 1 %}{{ ns.x }}{{ ns.y is defined }}{% set notns = {} %}{% set notns.x = 1 %}",
     "{% for m in messages %}{% set outer = loop %}{% for c in 'ab' %}{{ outer.index }}{{ loop.index }} {% endfor %}{% endfor %}",

@@ -6,6 +6,7 @@
 
 #include "engine/checkpoint/export.h"
 #include "engine/run/device.h"
+#include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
 #include "engine/train/metrics_log.h"
@@ -112,6 +113,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   const std::optional<TrainState> resumed = resume_from(resume, store);
   const std::int64_t first = resumed ? resumed->step : 0;
   Progress progress(total_steps_, first, quiet);
+  if (const std::string note = dropout_note(model_.config); !note.empty()) progress.note(note);
   if (resumed) {
     adopt_machine(*resumed, progress);
     progress.note("resuming after step " + std::to_string(first) + " of " +

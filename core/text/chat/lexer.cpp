@@ -103,8 +103,7 @@ class Lexer {
     } else if (kind == '%' && try_raw()) {
       return;
     } else {
-      // `{{+` is no sign: the plus belongs to the expression.
-      advance(signed_tag && !(kind == '{' && sign == '+') ? 3 : 2);
+      advance(signed_tag ? 3 : 2);
       push(kind == '{' ? TokenType::kVariableBegin : TokenType::kBlockBegin, "");
       read_tag(kind == '{' ? "}}" : "%}");
     }

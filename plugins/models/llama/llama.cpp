@@ -10,28 +10,41 @@
 namespace espalier {
 namespace {
 
-nn::DecoderSpec decoder_spec(const Value& config) {
-  const ConfigReader read(config);
+nn::DecoderSpec llama_spec(const Value& config) {
   nn::DecoderSpec spec = nn::decoder_spec_from_config(config);
-  spec.query_key_value_bias = read.flag("attention_bias", false);
-  spec.attention_output_bias = spec.query_key_value_bias;
-  spec.mlp_bias = read.flag("mlp_bias", false);
-  if (read.text("model_type", "llama") == "mistral") {
-    spec.sliding_windows = nn::sliding_windows_from_config(config, spec.num_layers, 0);
+  nn::read_attention_bias(spec, config);
+  spec.mlp_bias = ConfigReader(config).flag("mlp_bias", false);
+  return spec;
+}
+
+nn::DecoderSpec mistral_spec(const Value& config) {
+  nn::ConfigDefaults defaults;
+  defaults.num_key_value_heads = 8;
+  defaults.max_position_embeddings = 4096 * 32;
+  nn::DecoderSpec spec = nn::decoder_spec_from_config(config, defaults);
+  // The window is in force in every layer, whatever `layer_types` says.
+  if (const auto window = nn::sliding_window_from_config(config, 4096)) {
+    const std::vector<bool> all(static_cast<std::size_t>(spec.num_layers), true);
+    nn::set_sliding_windows(spec, config, all, window);
   }
   return spec;
+}
+
+std::string model_type(const Value& config) {
+  return ConfigReader(config).text("model_type", "llama");
 }
 
 class LlamaProvider final : public ModelProvider {
  public:
   std::string accepts(const Value& config) const override {
-    const std::string kind = ConfigReader(config).text("model_type", "llama");
+    const std::string kind = model_type(config);
     return kind == "llama" || kind == "mistral"
                ? ""
                : "model_type is '" + kind + "', not llama or mistral";
   }
   std::unique_ptr<Model> build(const Value& config) const override {
-    return std::make_unique<nn::DecoderModel>(decoder_spec(config));
+    return std::make_unique<nn::DecoderModel>(model_type(config) == "mistral" ? mistral_spec(config)
+                                                                              : llama_spec(config));
   }
 };
 

@@ -11,12 +11,18 @@ namespace {
 
 nn::DecoderSpec decoder_spec(const Value& config) {
   const ConfigReader read(config);
-  nn::DecoderSpec spec = nn::decoder_spec_from_config(config);
+  nn::ConfigDefaults defaults;
+  defaults.num_key_value_heads = 32;
+  defaults.max_position_embeddings = 32768;
+  nn::DecoderSpec spec = nn::decoder_spec_from_config(config, defaults);
   spec.query_key_value_bias = true;
-  if (read.flag("use_sliding_window", false)) {
-    const auto first = static_cast<std::int64_t>(read.number("max_window_layers", 28));
-    spec.sliding_windows = nn::sliding_windows_from_config(config, spec.num_layers, first);
-  }
+  std::optional<std::int64_t> window;
+  if (read.flag("use_sliding_window", false)) window = nn::sliding_window_from_config(config, 4096);
+  const double first = read.number("max_window_layers", 28);
+  const auto slides = nn::sliding_layers_from_config(
+      config, spec.num_layers,
+      [&](std::int64_t layer) { return window && static_cast<double>(layer) >= first; });
+  nn::set_sliding_windows(spec, config, slides, window);
   return spec;
 }
 

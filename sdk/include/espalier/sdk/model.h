@@ -21,20 +21,29 @@ class Embedding;
 class Linear;
 }  // namespace nn
 
+/// Named tensors that travel with the hidden states (router logits of each layer).
+using CarriedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 /// What travels from block to block. `hidden` is [tokens, embed]; a family that carries more adds
 /// named tensors.
 struct BlockState {
   at::Tensor hidden;
-  std::vector<std::pair<std::string, at::Tensor>> carried;
+  CarriedTensors carried;
+};
+
+/// cos and sin of a rotary embedding at the positions of a batch, each [tokens, rotary_dim / 2]
+/// float32.
+struct RotaryTables {
+  at::Tensor cos;
+  at::Tensor sin;
 };
 
 /// What all blocks of one forward pass share; built once, never changed while the pass runs.
 struct BatchContext {
   TokenLayout layout;
-  at::Tensor input_ids;     ///< [tokens] int64
-  at::Tensor position_ids;  ///< [tokens] int64
-  at::Tensor rotary_cos;    ///< [tokens, rotary_dim / 2] float32, or undefined
-  at::Tensor rotary_sin;
+  at::Tensor input_ids;              ///< [tokens] int64
+  at::Tensor position_ids;           ///< [tokens] int64
+  std::vector<RotaryTables> rotary;  ///< one for each rotary embedding that the family uses
   KvCache* cache = nullptr;
   bool training = false;
 };

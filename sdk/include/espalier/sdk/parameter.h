@@ -105,4 +105,9 @@ struct DiskMapping {
 /// (Conv1D).
 ESPALIER_API DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed = false);
 
+/// A parameter whose first dimension counts tensors of the checkpoint (experts, heads with a norm
+/// of their own): index i is the tensor `names[i]`, which has the other dimensions.
+ESPALIER_API DiskMapping stacked_mapping(const ParameterSpec& spec,
+                                         const std::vector<std::string>& names);
+
 }  // namespace espalier
