@@ -70,7 +70,7 @@ def main():
         data = torch.randint(0, 49152, (4, options.batch, options.length))
         save_file({"input_ids": data, "labels": data.clone()}, folder / "data.safetensors")
         rows = {"espalier, LibTorch's ops": ours(options, folder, []),
-                "espalier, CUDA kernels": ours(options, folder, ["--kernels.type=cuda"]),
+                "espalier, CUDA kernels": ours(options, folder, ["--kernels.type=cuda_kernels"]),
                 "transformers, eager": theirs(options, folder, data)}
     tokens = options.batch * options.length
     reference = statistics.median(rows["transformers, eager"][0][SKIPPED:])

@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 import training_curves  # noqa: E402
 
-KERNELS = {"LibTorch's own ops": [], "the CUDA kernel pack": ["--kernels.type=cuda"]}
+KERNELS = {"LibTorch's own ops": [], "the CUDA kernel pack": ["--kernels.type=cuda_kernels"]}
 
 
 def run(*words, check=True):
@@ -73,7 +73,7 @@ def resume(options, work):
     """The same bits from two runs, and from one that was killed and went on."""
     folder = options.fixtures / "training" / "full_adamw"
     recipe = json.loads((folder / "recipe.json").read_text())
-    common = ["--quiet", "--device=cuda", "--kernels.type=cuda", "--step_scheduler.max_steps=400",
+    common = ["--quiet", "--device=cuda", "--kernels.type=cuda_kernels", "--step_scheduler.max_steps=400",
               "--step_scheduler.ckpt_every_steps=25", "--lr_scheduler.decay_steps=400"]
     for name in ("first", "second", "killed"):
         (work / f"{name}.toml").write_text(training_curves.recipe_text(folder, recipe, work / name))
