@@ -4,16 +4,19 @@
 #
 #   scripts/setup.sh                 packages, LibTorch, build
 #   scripts/setup.sh --no-build      packages and LibTorch only
+#   scripts/setup.sh --gpu           also what LibTorch needs to compute on an NVIDIA GPU (2.5 GB)
 #   ESPALIER_LIBTORCH=DIR scripts/setup.sh    use an existing LibTorch instead of downloading one
 #   ESPALIER_CACHE=DIR               where downloads live (default ~/.cache/espalier), shared by all clones
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=yes
+gpu=no
 for argument in "$@"; do
   case "$argument" in
     --no-build) build=no ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --gpu) gpu=yes ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown option $argument (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -26,6 +29,25 @@ packages=(
   nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev
   libgtest-dev libgmock-dev
 )
+
+# fetch_wheels REQUIREMENTS FOLDER: downloads the wheels, checks their digests, and unpacks headers, libraries and CMake
+# files; the Python part is not needed.
+fetch_wheels() {
+  local wheels wheel
+  wheels=$(mktemp -d "$cache/wheels.XXXXXX")
+  python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+    --python-version 3.11 --implementation cp --abi cp311 \
+    --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 \
+    --platform manylinux_2_18_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+    --platform manylinux2010_x86_64 --platform manylinux1_x86_64 \
+    -d "$wheels" -r "$1" || { rm -rf "$wheels"; return 1; }
+  for wheel in "$wheels"/*.whl; do
+    # unzip's status 11 says that a pattern matched nothing in this wheel.
+    unzip -q -o "$wheel" 'torch/include/*' 'torch/lib/*' 'torch/share/*' 'torch/version.py' 'nvidia/*' \
+      -d "$2" 2>/dev/null || [ $? = 11 ]
+  done
+  rm -rf "$wheels"
+}
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
@@ -52,27 +74,20 @@ else
   if [ ! -f "$libtorch/.complete" ]; then
     say "downloading LibTorch 2.15.0 (540 MB) to $cache, once"
     mkdir -p "$cache"
-    wheels=$(mktemp -d "$cache/wheels.XXXXXX")
     staging=$(mktemp -d "$cache/libtorch.XXXXXX")
-    trap 'rm -rf "$wheels" "$staging"' EXIT
-    python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-      --python-version 3.11 --implementation cp --abi cp311 \
-      --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 \
-      --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-      -d "$wheels" -r scripts/libtorch-requirements.txt
-    for wheel in "$wheels"/*.whl; do
-      # Headers, libraries and CMake files; the Python part of the wheel is not needed. unzip's status 11
-      # says that a pattern matched nothing in this wheel.
-      unzip -q -o "$wheel" 'torch/include/*' 'torch/lib/*' 'torch/share/*' 'torch/version.py' 'nvidia/*' \
-        -d "$staging" 2>/dev/null || [ $? = 11 ]
-    done
+    trap 'rm -rf "$staging"' EXIT
+    fetch_wheels scripts/libtorch-requirements.txt "$staging"
     rm -f "$staging/torch/lib/libtorch_python.so"
     touch "$staging/.complete"
     chmod 755 "$staging"
     rm -rf "$libtorch"
     mv "$staging" "$libtorch"
-    rm -rf "$wheels"
     trap - EXIT
+  fi
+  if [ "$gpu" = yes ] && [ ! -f "$libtorch/.gpu-complete" ]; then
+    say "downloading the CUDA libraries that LibTorch needs (2.5 GB), once"
+    fetch_wheels scripts/libtorch-gpu-requirements.txt "$libtorch"
+    touch "$libtorch/.gpu-complete"
   fi
   say "LibTorch 2.15.0 is at $libtorch"
 fi

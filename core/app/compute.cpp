@@ -27,6 +27,11 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
   request.components["model"] = {plugin::model_provider_for(catalog, folder), Value(Table())};
 }
 
+void add_device_option(Options& options, std::string& device) {
+  options.value("device", device,
+                "auto, cpu or cuda (default auto: on the GPU where there is one)");
+}
+
 int run_engine(EngineRequest request, const plugin::Catalog& catalog) {
   std::vector<std::shared_ptr<const plugin::Plugin>> wanted;
   for (const auto& [section, chosen] : request.components)

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "app/options.h"
 #include "plugin/catalog.h"
 #include "plugin/engine_request.h"
 
@@ -10,6 +11,9 @@ namespace espalier::app {
 
 /// Resolves `model` (a folder or a hub id) and puts folder and provider into the request.
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+
+/// Declares --device, which every command has that computes.
+void add_device_option(Options& options, std::string& device);
 
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);

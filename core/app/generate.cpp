@@ -71,6 +71,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   bool ignore_eos = false;
   bool json = false;
   SamplingFlags sampling;
+  std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
       "generate --model DIR (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) "
@@ -87,6 +88,7 @@ int run_generate(const std::vector<std::string>& arguments) {
       .value("dtype", dtype, "dtype of weights and arithmetic (default: as stored)")
       .flag("json", json, "print {\"ids\": [...], \"text\": ...} of the answer");
   sampling.declare(options);
+  add_device_option(options, device);
   add_plugin_options(options, plugins);
   options.parse(arguments);
   if (prompt.has_value() + prompt_ids.has_value() + messages.has_value() != 1) {
@@ -107,6 +109,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   table.set("json", json);
   if (!dtype.empty()) table.set("dtype", dtype);
   sampling.store(table);
+  table.set("device", device);
   request.options = std::move(table);
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();

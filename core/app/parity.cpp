@@ -11,6 +11,7 @@ int run_parity(const std::vector<std::string>& arguments) {
   std::string model;
   std::string expected;
   bool json = false;
+  std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options("parity --model DIR --expected expected.safetensors [--json]",
                   "Compares a model with a reference dump: logits, hidden states, loss, every "
@@ -19,12 +20,14 @@ int run_parity(const std::vector<std::string>& arguments) {
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("expected", expected, "safetensors file with the reference", true)
       .flag("json", json, "print JSON");
+  add_device_option(options, device);
   add_plugin_options(options, plugins);
   options.parse(arguments);
 
   Table table;
   table.set("expected", expected);
   table.set("json", json);
+  table.set("device", device);
   request.options = std::move(table);
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();

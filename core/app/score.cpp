@@ -18,6 +18,7 @@ int run_score(const std::vector<std::string>& arguments) {
   bool logits = false;
   bool gradients = false;
   bool shifted = false;
+  std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
       "score --model DIR (--input IN --output OUT.safetensors | --input IN.jsonl | --text TEXT)",
@@ -37,6 +38,7 @@ int run_score(const std::vector<std::string>& arguments) {
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
       .value("dtype", dtype,
              "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
+  add_device_option(options, device);
   add_plugin_options(options, plugins);
   options.parse(arguments);
 
@@ -57,6 +59,7 @@ int run_score(const std::vector<std::string>& arguments) {
   table.set("gradients", gradients);
   table.set("shifted-labels", shifted);
   if (!dtype.empty()) table.set("dtype", dtype);
+  table.set("device", device);
   request.options = std::move(table);
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();

@@ -58,7 +58,7 @@ int run_train(const std::vector<std::string>& arguments) {
             "check everything, print recipe, dtype and memory plan, write nothing")
       .flag("quiet", quiet, "print errors only")
       .flag("json", json, "print the plan as JSON")
-      .overrides(overrides, "set a key of the recipe", {"seed", "output_dir"});
+      .overrides(overrides, "set a key of the recipe", {"seed", "device", "output_dir"});
   add_plugin_options(options, plugin_options);
   options.parse(arguments);
 

@@ -7,6 +7,9 @@ ConfigSchema<RunConfig> RunConfig::schema() {
       .field("seed", &RunConfig::seed,
              "start of all randomness: shuffling, dropout, initialisation")
       .at_least(0)
+      .field("device", &RunConfig::device,
+             "where the run computes; auto: on the GPU where there is one")
+      .one_of({"auto", "cpu", "cuda"})
       .field("output_dir", &RunConfig::output_dir,
              "the run folder; default: runs/ and the recipe's name");
 }

@@ -13,6 +13,7 @@ namespace espalier::config {
 /// The keys outside all sections.
 struct RunConfig {
   std::int64_t seed = 42;
+  std::string device = "auto";
   std::string output_dir;  ///< empty in the recipe: "runs/" and the recipe's name
 
   static ConfigSchema<RunConfig> schema();

@@ -74,7 +74,7 @@ std::vector<bool> starts_from_positions(const at::Tensor& position_ids) {
 
 at::Tensor TokenLayout::flatten(const at::Tensor& padded) const {
   at::Tensor flat = padded.flatten(0, 1);
-  return token_index.defined() ? at::index_select(flat, 0, token_index) : flat;
+  return token_index.defined() ? at::index_select(flat, 0, token_index.to(flat.device())) : flat;
 }
 
 at::Tensor TokenLayout::unflatten(const at::Tensor& flat) const {
@@ -82,7 +82,7 @@ at::Tensor TokenLayout::unflatten(const at::Tensor& flat) const {
   shape[0] = batch * sequence;
   at::Tensor padded = flat;
   if (token_index.defined())
-    padded = at::zeros(shape, flat.options()).index_copy(0, token_index, flat);
+    padded = at::zeros(shape, flat.options()).index_copy(0, token_index.to(flat.device()), flat);
   shape[0] = sequence;
   shape.insert(shape.begin(), batch);
   return padded.reshape(shape);

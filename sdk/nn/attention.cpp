@@ -136,7 +136,8 @@ at::Tensor Attention::forward(const at::Tensor& hidden, const BatchContext& cont
   AttentionContext attention{context,   layer_, scale_, layer_spec_.sliding_window,
                              soft_cap_, {},     {}};
   if (alibi_)
-    attention.key_bias = alibi_bias(heads.query.size(1), longest_document(context)) * scale_;
+    attention.key_bias = (alibi_bias(heads.query.size(1), longest_document(context)) * scale_)
+                             .to(heads.query.device());
   const at::Tensor mixed = core_->attend(heads.query, heads.key, heads.value, attention);
   return output_->forward(mixed.flatten(-2, -1));
 }

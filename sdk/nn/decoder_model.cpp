@@ -119,6 +119,14 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
   }
   for (const RotarySpec& rotary : spec_.rotary)
     context.rotary.push_back(rotary_tables(rotary, context.position_ids, context.layout));
+  // What was found out on the CPU goes to where the weights are, in one place for every block.
+  const at::Device device = embedding_->embedding().weight()->value().device();
+  for (at::Tensor* tensor : {&context.input_ids, &context.position_ids})
+    if (tensor->defined()) *tensor = tensor->to(device);
+  for (auto& [cos, sin] : context.rotary) {
+    cos = cos.to(device);
+    sin = sin.to(device);
+  }
   return context;
 }
 
@@ -126,7 +134,8 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
   const BatchContext context = make_context(input);
   BlockState state;
   if (input.get("inputs_embeds").defined()) {
-    state.hidden = context.layout.flatten(input.get("inputs_embeds")).to(compute_dtype_);
+    state.hidden = context.layout.flatten(input.get("inputs_embeds"))
+                       .to(embedding_->embedding().weight()->value().device(), compute_dtype_);
   }
   state = runner_->run(*embedding_, std::move(state), context);
   for (const auto& layer : layers_) state = runner_->run(*layer, std::move(state), context);

@@ -212,7 +212,7 @@ TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimiz
   const std::string weights = (folder / "model.safetensors").string();
   std::map<std::string, at::Tensor> tensors = read_tensors(weights);
   for (const auto& parameter : parameters)
-    parameter->set_value(restored(tensors, *parameter, weights));
+    parameter->set_value(restored(tensors, *parameter, weights).to(parameter->value().device()));
   optimizer.load_state(read_tensors((folder / "optimizer.safetensors").string()));
   return state;
 }

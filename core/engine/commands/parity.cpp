@@ -46,6 +46,7 @@ int run_parity(const EngineCall& call) {
     ModelLoadOptions options;
     options.dtype = dtype;
     options.compute_dtype = dtype;
+    if (const std::string device = call.text("device"); !device.empty()) options.device = device;
     return load_model(*provider, call.text("model"), options);
   };
   const std::vector<ParityRow> rows =

@@ -65,7 +65,7 @@ std::vector<double> token_log_probabilities(Model& model, const std::vector<std:
   const auto scope = model.head().scope();
   const std::int64_t predicted = tokens.size(0) - 1;
   const at::Tensor logits =
-      model.head().project(output.hidden.narrow(0, 0, predicted)).to(at::kFloat);
+      model.head().project(output.hidden.narrow(0, 0, predicted)).to(at::kCPU, at::kFloat);
   const at::Tensor scores =
       at::log_softmax(logits, -1).gather(-1, tokens.narrow(0, 1, predicted).unsqueeze(-1));
   const at::Tensor values = scores.squeeze(-1).to(at::kDouble);
@@ -114,6 +114,7 @@ int run_score(const EngineCall& call) {
   // The numbers of the weights as they are: float32 arithmetic unless another dtype is asked for.
   options.dtype = call.text("dtype").empty() ? "auto" : call.text("dtype");
   options.compute_dtype = call.text("dtype").empty() ? "float32" : call.text("dtype");
+  if (const std::string device = call.text("device"); !device.empty()) options.device = device;
   const bool is_text = call.option("input").is_null();
   const std::map<std::string, at::Tensor> batch =
       is_text ? std::map<std::string, at::Tensor>() : read_batch(call.text("input"));

@@ -18,7 +18,7 @@ at::Tensor last_logits(Model& model, const std::vector<std::int64_t>& ids, KvCac
   input.cache = cache;
   const ModelOutput output = model.forward(input);
   const auto scope = model.head().scope();
-  return model.head().project(output.hidden.narrow(0, output.hidden.size(0) - 1, 1))[0];
+  return model.head().project(output.hidden.narrow(0, output.hidden.size(0) - 1, 1))[0].cpu();
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/run/device.h"
 #include "engine/run/random.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
@@ -158,9 +159,10 @@ Value read_model_config(const std::string& folder) {
 }
 
 std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested,
-                                                            at::ScalarType storage) {
+                                                            at::ScalarType storage,
+                                                            at::Device device) {
   if (requested != "auto") return {scalar_type_from_name(requested), "asked for"};
-  if (storage == at::kFloat) return {at::kFloat, "as stored"};
+  if (storage == at::kFloat || !device.is_cpu()) return {storage, "as stored"};
   if (storage == at::kBFloat16 && __builtin_cpu_supports("avx512bf16")) {
     return {at::kBFloat16, "as stored; this CPU multiplies bfloat16"};
   }
@@ -178,6 +180,7 @@ std::int64_t parameter_bytes(const Model& model) {
 LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                        const ModelLoadOptions& options) {
   LoadedModel loaded;
+  loaded.device = choose_device(options.device);
   loaded.folder = std::filesystem::absolute(folder).lexically_normal().string();
   loaded.config = read_model_config(folder);
   if (const std::string reason = provider.accepts(loaded.config); !reason.empty()) {
@@ -200,13 +203,14 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   loaded.storage_dtype =
       storage_dtype(options.dtype, checkpoint ? &*checkpoint : nullptr, parts, loaded.config);
   std::tie(loaded.compute_dtype, loaded.compute_reason) =
-      choose_compute_dtype(options.compute_dtype, loaded.storage_dtype);
+      choose_compute_dtype(options.compute_dtype, loaded.storage_dtype, loaded.device);
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     Parameter& parameter = *parts.parameters[i];
-    parameter.set_value(
+    const at::Tensor value =
         checkpoint
             ? load_parameter(*checkpoint, parameter.spec(), parts.mappings[i], loaded.storage_dtype)
-            : initial_value(parameter.spec(), loaded.storage_dtype, options.seed));
+            : initial_value(parameter.spec(), loaded.storage_dtype, options.seed);
+    parameter.set_value(value.to(loaded.device));
   }
   loaded.model->set_compute_dtype(loaded.compute_dtype);
   return loaded;

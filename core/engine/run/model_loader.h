@@ -16,6 +16,7 @@ namespace espalier {
 /// How a model is to be loaded; names as in the recipe's [model] section.
 struct ModelLoadOptions {
   std::string dtype = "auto";          ///< storage: "auto" keeps what the checkpoint has
+  std::string device = "auto";         ///< see choose_device
   std::string compute_dtype = "auto";  ///< "auto": see choose_compute_dtype
   bool random_weights = false;         ///< from_config: values by the config's initialisation
   std::uint64_t seed = 0;
@@ -26,6 +27,7 @@ struct LoadedModel {
   std::shared_ptr<Model> model;
   Value config;        ///< config.json
   std::string folder;  ///< absolute
+  at::Device device = at::kCPU;
   at::ScalarType storage_dtype = at::kFloat;
   at::ScalarType compute_dtype = at::kFloat;
   std::string compute_reason;  ///< why that dtype, for the dtype plan
@@ -40,10 +42,11 @@ ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::st
                                     const ModelLoadOptions& options);
 
 /// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them:
-/// LibTorch's generic bf16 kernels are a hundred times slower there. Returns the dtype and the
-/// reason.
+/// LibTorch's generic bf16 kernels are a hundred times slower there. GPUs compute as stored.
+/// Returns the dtype and the reason.
 std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested,
-                                                            at::ScalarType storage);
+                                                            at::ScalarType storage,
+                                                            at::Device device);
 
 /// Bytes that all parameters take.
 std::int64_t parameter_bytes(const Model& model);

@@ -27,7 +27,8 @@ ParityRow compare(const std::string& name, const at::Tensor& actual, const at::T
     throw_bad_input("'" + name + "' has another shape than the reference", c10::str(actual.sizes()),
                     c10::str(expected.sizes()), name, "the reference belongs to another model");
   }
-  ParityRow row{name, largest(actual.to(at::kDouble) - expected.to(at::kDouble)), 0.0, limit};
+  const at::Tensor difference = actual.to(at::kCPU, at::kDouble) - expected.to(at::kDouble);
+  ParityRow row{name, largest(difference), 0.0, limit};
   const double scale = largest(expected);
   row.relative_difference = scale > 0 ? row.maximum_difference / scale : row.maximum_difference;
   return row;

@@ -38,7 +38,7 @@ std::map<std::string, at::Tensor> score(Model& model,
   at::Tensor rows = output.hidden;
   if (has_labels) {
     labels = predicted_labels(output.layout, input.at("labels"), options.shifted_labels);
-    labels = labels.to(at::kLong);
+    labels = labels.to(output.hidden.device(), at::kLong);
   }
   at::Tensor logits;
   if (options.logits) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "engine/checkpoint/export.h"
+#include "engine/run/device.h"
 #include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
@@ -27,7 +28,7 @@ bool is_due(std::int64_t step, const std::optional<std::int64_t>& every) {
   return every && step % *every == 0;
 }
 
-Value training_line(const StepMetrics& metrics, double seconds) {
+Value training_line(const StepMetrics& metrics, double seconds, at::Device device) {
   Table line;
   line.set("step", metrics.step);
   line.set("epoch", metrics.epoch);
@@ -39,6 +40,8 @@ Value training_line(const StepMetrics& metrics, double seconds) {
   line.set("num_tokens", metrics.num_tokens);
   line.set("rss_bytes", resident_bytes());
   line.set("peak_rss_bytes", peak_resident_bytes());
+  if (const std::optional<std::int64_t> peak = peak_device_bytes(device))
+    line.set("peak_device_bytes", *peak);
   line.set("step_seconds", seconds);
   if (metrics.terms.size() > 1) {
     Table terms;
@@ -145,8 +148,8 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     const StepBatches batches = loader.next();
     const StepMetrics metrics = train_step(parts(), batches, step);
     const double seconds = seconds_since(start);
-    training_log.append(training_line(metrics, seconds));
-    progress.step(metrics, seconds, resident_bytes());
+    training_log.append(training_line(metrics, seconds, model_.device));
+    progress.step(metrics, seconds, peak_device_bytes(model_.device).value_or(resident_bytes()));
 
     const bool last = step == total_steps_;
     const bool stopped = StopSignal::received() != 0 && !last;

@@ -92,6 +92,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;
+  options.device = settings_.run.device;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options);
   model_.model->set_training(true);

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <fnmatch.h>
@@ -139,7 +140,7 @@ void ParameterOptimizer::load_state(std::map<std::string, at::Tensor> state) {
                         spec.name, "optimizer.safetensors",
                         "the checkpoint was made with another optimizer; use --resume never");
       }
-      list.push_back(std::move(found->second));
+      list.push_back(found->second.to(parameter->value().device()));
     }
   }
 }
@@ -161,10 +162,10 @@ double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) 
   const std::vector<at::Tensor> gradients = gradients_of(parameters);
   double sum = 0;
   if (gradients.empty()) return sum;
-  for (const at::Tensor& norm : at::_foreach_norm(gradients, 2, at::kDouble)) {
-    const double value = norm.item<double>();
-    sum += value * value;
-  }
+  // One transfer for all: each on its own would wait for the device.
+  const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();
+  const double* value = norms.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < norms.numel(); ++i) sum += value[i] * value[i];
   return std::sqrt(sum);
 }
 

@@ -15,7 +15,8 @@ class LanguageModeling final : public Objective {
   std::vector<ObjectiveTerm> compute(const ObjectiveContext& context, const Batch& batch) override {
     const ModelOutput output = context.model.forward({batch.tensors});
     const at::Tensor labels =
-        predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted);
+        predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted)
+            .to(output.hidden.device());
     const auto scope = context.model.head().scope();
     std::vector<ObjectiveTerm> terms;
     terms.push_back({"loss", context.loss.from_hidden(output.hidden, labels, context.model.head()),

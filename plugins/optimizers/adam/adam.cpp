@@ -54,8 +54,8 @@ class AdamBase : public Optimizer {
   const AdamConfig& config() const { return config_; }
   /// The kernel wants the step as one tensor a parameter; all share one.
   static std::vector<at::Tensor> steps(const OptimizerUpdate& update) {
-    const at::Tensor step =
-        at::full({}, static_cast<double>(update.step), at::TensorOptions().dtype(at::kFloat));
+    const at::Tensor step = at::full({}, static_cast<double>(update.step),
+                                     update.parameters[0].options().dtype(at::kFloat));
     return std::vector<at::Tensor>(update.parameters.size(), step);
   }
 
