@@ -18,6 +18,8 @@ namespace espalier {
 namespace nn {
 class AttentionCore;
 class Embedding;
+class ExpertDispatcher;
+class ExpertLinear;
 class Linear;
 }  // namespace nn
 
@@ -109,10 +111,11 @@ class ESPALIER_API Head {
   virtual nn::Linear& linear() = 0;
 };
 
-/// A further term of the loss that the model itself adds (load balancing of experts).
+/// A further term of the loss that the model itself adds in training (load balancing of experts).
+/// With weight 0 it is a measurement that is reported and not trained.
 struct AuxiliaryTerm {
   std::string name;
-  at::Tensor value;
+  at::Tensor value;  ///< scalar
   double weight = 0.0;
 };
 
@@ -129,10 +132,13 @@ struct ModelParts {
       parameters;                     ///< each once, in checkpoint order; a tied weight once
   std::vector<DiskMapping> mappings;  ///< Hugging Face layout, one for each parameter
   std::vector<nn::Linear*> linears;
+  std::vector<nn::ExpertLinear*> expert_linears;  ///< one for all experts of a layer
   std::vector<LinearGroup> linear_groups;
   std::vector<nn::Embedding*> embeddings;
   std::vector<std::pair<std::string, std::shared_ptr<nn::AttentionCore>*>>
       attention_cores;  ///< seats
+  std::vector<std::pair<std::string, std::shared_ptr<nn::ExpertDispatcher>*>>
+      expert_dispatchers;  ///< seats
   /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head,
   /// rotary buffers).
   std::vector<std::string> ignored_on_disk;
