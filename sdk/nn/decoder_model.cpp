@@ -101,6 +101,7 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
   BatchContext context;
   context.layout = make_layout(input);
   context.cache = input.cache;
+  context.compute_dtype = compute_dtype_;
   context.training = training_;
   if (input.get("input_ids").defined())
     context.input_ids = context.layout.flatten(input.get("input_ids"));
@@ -139,7 +140,8 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
     }
     input.cache->advance(tokens);
   }
-  ModelOutput output{state.hidden, context.layout, {}};
+  // Families that keep the residual stream in float32 leave it here.
+  ModelOutput output{state.hidden.to(compute_dtype_), context.layout, {}};
   if (own_.auxiliary) output.auxiliary = own_.auxiliary(state, context);
   return output;
 }

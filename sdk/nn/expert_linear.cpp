@@ -15,7 +15,7 @@ DiskMapping fused_mapping(const ParameterSpec& spec) {
 }
 
 /// Tensors [out / parts, in], one an expert and part.
-DiskMapping stacked_mapping(const ParameterSpec& spec, const std::vector<std::string>& names) {
+DiskMapping expert_mapping(const ParameterSpec& spec, const std::vector<std::string>& names) {
   const std::vector<std::int64_t> shape = spec.shape();
   const std::int64_t rows = shape[1] / static_cast<std::int64_t>(names.size());
   DiskMapping mapping{spec.name, {}};
@@ -40,7 +40,7 @@ ExpertLinear::ExpertLinear(ModuleScope scope, const ExpertLinearSpec& spec)
                        {spec.experts, spec.out, spec.in},
                        {Initialisation::Kind::kNormal, spec.initial_standard_deviation}};
   DiskMapping mapping =
-      spec.disk_names.empty() ? fused_mapping(weight) : stacked_mapping(weight, spec.disk_names);
+      spec.disk_names.empty() ? fused_mapping(weight) : expert_mapping(weight, spec.disk_names);
   weight_ = scope.parameter(std::move(weight), std::move(mapping));
   if (spec.bias) {
     ParameterSpec bias{name_ + "_bias", {spec.experts, spec.out}, {}};

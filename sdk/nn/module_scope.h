@@ -40,14 +40,6 @@ class ModuleScope {
     block_parameters_->push_back(parameter);
     return parameter;
   }
-  /// A new parameter that lies on disk otherwise than it is named.
-  std::shared_ptr<Parameter> parameter(ParameterSpec spec, DiskMapping mapping) {
-    auto parameter = std::make_shared<Parameter>(std::move(spec));
-    parts_->parameters.push_back(parameter);
-    parts_->mappings.push_back(std::move(mapping));
-    block_parameters_->push_back(parameter);
-    return parameter;
-  }
   /// Uses a parameter of another module here (tied weights).
   void share(const std::shared_ptr<Parameter>& parameter) {
     block_parameters_->push_back(parameter);

@@ -37,6 +37,16 @@ std::vector<bool> sparse_layers_from_config(const Value& config, std::int64_t nu
   return layers;
 }
 
+void check_groups(const RouterSpec& router, const Value& config) {
+  const ConfigReader read(config);
+  const std::int64_t size = router.num_experts / router.n_group;
+  read.require(router.num_experts % router.n_group == 0 && size > 1, "n_group",
+               "a divisor of the number of experts that leaves two or more in a group");
+  read.require(router.topk_group <= router.n_group, "topk_group", "at most n_group");
+  read.require(router.num_experts_per_tok <= router.topk_group * size, "num_experts_per_tok",
+               "at most the experts of topk_group groups");
+}
+
 std::string quantised_reason(const Value& config) {
   const Value* quantisation = ConfigReader(config).find("quantization_config");
   if (quantisation == nullptr) return {};

@@ -23,6 +23,10 @@ ESPALIER_API MoeSpec moe_spec_from_config(const Value& config, const MoeDefaults
 ESPALIER_API std::vector<bool> sparse_layers_from_config(const Value& config,
                                                          std::int64_t num_layers);
 
+/// Throws Error(kBadInput) unless the experts fall into equal groups of two or more, of which
+/// `topk_group` hold `num_experts_per_tok`.
+ESPALIER_API void check_groups(const RouterSpec& router, const Value& config);
+
 /// Why weights of this config can't be read: they are quantised. Empty when they are not.
 ESPALIER_API std::string quantised_reason(const Value& config);
 

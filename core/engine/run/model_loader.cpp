@@ -168,7 +168,7 @@ Value read_model_config(const std::string& folder) {
         "the model folder has no config.json", {}, "config.json", folder,
         "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
   }
-  Value config = read_json_file(path, {.allow_duplicate_keys = true});
+  Value config = read_json_file(path, {.allow_duplicate_keys = true, .allow_nonfinite = true});
   if (!config.is_table()) throw_bad_input("config.json is no JSON object", {}, "{...}", path);
   return config;
 }

@@ -47,6 +47,7 @@ struct BatchContext {
   at::Tensor position_ids;           ///< [tokens] int64
   std::vector<RotaryTables> rotary;  ///< one for each rotary embedding that the family uses
   KvCache* cache = nullptr;
+  at::ScalarType compute_dtype = at::kFloat;  ///< of activations
   bool training = false;
 };
 
