@@ -1,9 +1,11 @@
 // Mixtures of experts: the load-balancing loss, gradients of experts and router, seats, buffers and
 // recurrent caches, on the tiny models of transformers.
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/linear.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>

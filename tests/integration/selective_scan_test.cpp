@@ -2,6 +2,7 @@
 // differentiates.
 #include "espalier/ops/selective_scan.h"
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/exp.h>
@@ -70,7 +71,7 @@ class SelectiveScan : public ::testing::TestWithParam<ScanCase> {};
 
 TEST_P(SelectiveScan, IsTheRecurrenceAndItsGradients) {
   const ScanCase& how = GetParam();
-  at::globalContext().defaultGenerator(at::kCPU).set_current_seed(17);
+  at::manual_seed(17);
   const auto options = at::TensorOptions().dtype(at::kDouble);
   const std::int64_t tokens = how.starts.back();
   const std::vector<at::Tensor> values = {

@@ -86,7 +86,7 @@ nn::DecoderSpec decoder_spec(const Value& config, std::int64_t num_layers) {
   spec.norm.eps = read.number("layer_norm_epsilon", 1e-5);
   spec.activation = ops::activation_from_name(read.text("mlp_hidden_act", "relu2"));
   spec.mlp_bias = read.flag("mlp_bias", false);
-  spec.tie_word_embeddings = read.flag("tie_word_embeddings", false);
+  spec.tie_word_embeddings = false;  // in transformers too, whatever `tie_word_embeddings` says
   spec.initializer_range = read.number("initializer_range", 0.02);
   spec.ignored_on_disk = {"mtp.*"};
   return spec;
