@@ -200,10 +200,8 @@ Tensors backward(const Saved& saved, const OpAttributes&, const Tensors& grad_ou
   const Tensors& in = saved.tensors;  // x, dt, a, b, c, offsets, starts
   const Sizes s = sizes_of(in);
   const std::vector<Chunk> chunks = chunks_of(in[5]);
-  const at::Tensor gy =
-      grad_outputs[0].defined() ? grad_outputs[0].contiguous() : at::zeros_like(in[0]);
-  const at::Tensor last_states =
-      grad_outputs[1].defined() ? grad_outputs[1].contiguous() : at::Tensor();
+  const at::Tensor gy = grad_outputs[0].contiguous();
+  const at::Tensor last_states = grad_outputs[1].contiguous();
   Tensors grads = {at::empty_like(in[0]),
                    at::empty_like(in[1]),
                    at::zeros_like(in[2]),
@@ -214,8 +212,7 @@ Tensors backward(const Saved& saved, const OpAttributes&, const Tensors& grad_ou
   at::Tensor g = at::zeros({s.heads, s.channels, s.state}, in[0].options());
   for (auto i = static_cast<std::int64_t>(chunks.size()) - 1; i >= 0; --i) {
     const Chunk& chunk = chunks[static_cast<std::size_t>(i)];
-    if (chunk.last && last_states.defined()) g.copy_(last_states[chunk.document]);
-    if (chunk.last && !last_states.defined()) g.zero_();
+    if (chunk.last) g.copy_(last_states[chunk.document]);
     const at::Tensor decay = decay_of(in, chunk);
     const at::Tensor shared =  // of b and c, one for each part of the heads
         at::zeros({2, kParts, chunk.tokens, s.groups, s.state}, in[0].options());
