@@ -77,8 +77,15 @@ std::vector<Tower> DecoderModel::towers() {
 ModelShape DecoderModel::shape() const {
   const std::int64_t inner =
       spec_.active_intermediate_size > 0 ? spec_.active_intermediate_size : spec_.intermediate_size;
-  return {spec_.hidden_size,         inner,          spec_.num_layers, spec_.num_attention_heads,
-          spec_.num_key_value_heads, spec_.head_dim, spec_.vocab_size, spec_.max_positions};
+  return {spec_.hidden_size,
+          inner,
+          spec_.num_layers,
+          spec_.num_attention_heads,
+          spec_.num_key_value_heads,
+          spec_.head_dim,
+          spec_.vocab_size,
+          spec_.max_positions,
+          spec_.recurrent};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {

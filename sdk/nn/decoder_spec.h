@@ -103,6 +103,7 @@ struct ESPALIER_API DecoderSpec {
   std::vector<RotarySpec> rotary;  ///< empty: no rotary positions
   std::vector<LayerSpec> layers;   ///< one a layer; empty: no windows, the first rotary everywhere
   bool alibi = false;
+  bool recurrent = false;  ///< own layers carry a state along the text
   bool attention_sinks =
       false;  ///< each head has a learned score that takes a share of the softmax
   std::optional<QueryKeyNormSpec> query_key_norm;

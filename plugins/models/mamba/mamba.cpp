@@ -26,6 +26,7 @@ nn::DecoderSpec decoder_spec(const Value& config) {
   spec.activation = ops::activation_from_name(read.text("hidden_act", "silu"));
   spec.tie_word_embeddings = read.flag("tie_word_embeddings", true);
   spec.initializer_range = read.number("initializer_range", 0.1);
+  spec.recurrent = true;
   return spec;
 }
 

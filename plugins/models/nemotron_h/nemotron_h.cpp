@@ -89,6 +89,7 @@ nn::DecoderSpec decoder_spec(const Value& config, std::int64_t num_layers) {
   spec.tie_word_embeddings = false;  // in transformers too, whatever `tie_word_embeddings` says
   spec.initializer_range = read.number("initializer_range", 0.02);
   spec.ignored_on_disk = {"mtp.*"};
+  spec.recurrent = true;
   return spec;
 }
 

@@ -155,6 +155,7 @@ struct ModelShape {
   std::int64_t head_dim = 0;
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
+  bool recurrent = false;  ///< some layers carry a state along the text (Mamba)
 };
 
 /// A model built by a plugin; first on the meta device, then given values by the engine. One thread
