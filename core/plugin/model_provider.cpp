@@ -98,7 +98,8 @@ ComponentRef model_provider_for(const Catalog& catalog, const std::string& folde
         "the model folder has no config.json", {}, "config.json", folder,
         "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
   }
-  const Value config = read_json_file(path, {.allow_duplicate_keys = true});
+  const Value config =
+      read_json_file(path, {.allow_duplicate_keys = true, .allow_nonfinite = true});
   const std::vector<std::string> architectures = architectures_of(config);
   for (const std::string& name : architectures) {
     if (const auto provider = only_provider(catalog, "architectures", name, path)) return *provider;

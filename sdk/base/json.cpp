@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -12,6 +13,8 @@ namespace espalier {
 namespace {
 
 constexpr std::size_t kMaximumDepth = 512;
+// Starts the text that stands for a number that JSON has no word for; no file has it in a string.
+constexpr std::string_view kNonfiniteMark = "\x7f\x7fnonfinite ";
 
 /// Builds a Value from nlohmann's event stream; unlike its document type it sees repeated keys and
 /// keeps their order.
@@ -30,7 +33,11 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
     return put(Value(static_cast<std::int64_t>(value)));
   }
   bool number_float(number_float_t value, const string_t&) override { return put(Value(value)); }
-  bool string(string_t& value) override { return put(Value(std::move(value))); }
+  bool string(string_t& value) override {
+    if (options_.allow_nonfinite && value.starts_with(kNonfiniteMark))
+      return put(Value(std::strtod(value.c_str() + kNonfiniteMark.size(), nullptr)));
+    return put(Value(std::move(value)));
+  }
   bool binary(binary_t&) override { return false; }
   bool start_object(std::size_t) override { return open(Value(Table())); }
   bool key(string_t& name) override {
@@ -96,6 +103,30 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
   std::optional<std::string> failure_;
   std::optional<std::size_t> position_;
 };
+
+/// The text with Infinity, -Infinity and NaN outside of strings as marked strings.
+std::string with_marked_nonfinite(std::string_view text) {
+  std::string out;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::string_view rest = text.substr(i);
+    std::string_view word;
+    for (const std::string_view candidate : {"-Infinity", "Infinity", "NaN"}) {
+      if (!in_string && word.empty() && rest.starts_with(candidate)) word = candidate;
+    }
+    if (!word.empty()) {
+      out.append("\"").append(kNonfiniteMark).append(word).append("\"");
+      i += word.size();
+      continue;
+    }
+    if (in_string && text[i] == '\\' && i + 1 < text.size())
+      out += text[i++];
+    else if (text[i] == '"')
+      in_string = !in_string;
+    out += text[i++];
+  }
+  return out;
+}
 
 SourcePosition position_of(std::string_view text, std::size_t offset, const std::string& file) {
   SourcePosition position{file, 1, 1};
@@ -177,6 +208,8 @@ void write_value(std::string& out, const Value& value, int indent, int depth) {
 
 Value parse_json(std::string_view text, const JsonReadOptions& options) {
   ValueBuilder builder(options);
+  std::string marked;
+  if (options.allow_nonfinite) text = marked = with_marked_nonfinite(text);
   const bool complete = nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   if (complete) return builder.take();
   const SourcePosition position = builder.position()

@@ -12,6 +12,8 @@ struct JsonReadOptions {
   std::string file;  ///< named in errors and in the positions of all values
   bool allow_duplicate_keys =
       false;  ///< false: a repeated key is an error; true: the last one wins
+  /// Accepts the numbers Infinity, -Infinity and NaN, as Python does; older config.json hold them.
+  bool allow_nonfinite = false;
 };
 
 /// Parses one JSON document. Values carry the file but no line. Throws Error(kBadInput) with line

@@ -10,7 +10,8 @@ namespace espalier {
 
 Parameter::Parameter(ParameterSpec spec)
     : spec_(std::move(spec)),
-      value_(at::empty(spec_.shape(), at::TensorOptions().device(at::kMeta).dtype(at::kFloat))) {}
+      value_(at::empty(spec_.shape(), at::TensorOptions().device(at::kMeta).dtype(at::kFloat))),
+      trainable_(!spec_.buffer) {}
 
 void Parameter::set_value(at::Tensor value) {
   value_ = std::move(value);
@@ -19,8 +20,8 @@ void Parameter::set_value(at::Tensor value) {
 }
 
 void Parameter::set_trainable(bool trainable) {
-  trainable_ = trainable;
-  if (at::isFloatingType(value_.scalar_type())) value_.set_requires_grad(trainable);
+  trainable_ = trainable && !spec_.buffer;
+  if (at::isFloatingType(value_.scalar_type())) value_.set_requires_grad(trainable_);
 }
 
 DiskMapping identity_mapping(const ParameterSpec& spec, bool transposed) {

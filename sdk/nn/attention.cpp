@@ -67,6 +67,11 @@ Attention::Attention(const ModuleScope& scope, const DecoderSpec& spec, std::int
   if (layer_spec_.rotary) interleaved_rotary_ = spec.rotary.at(*layer_spec_.rotary).interleaved;
   make_projections(scope, spec);
   ModuleScope owner = scope;
+  if (spec.attention_sinks) {
+    sinks_ =
+        owner.parameter(spec.names.attention_sinks, {dimension("heads", spec.num_attention_heads)},
+                        {Initialisation::Kind::kNormal, spec.initializer_range});
+  }
   owner.parts().attention_cores.emplace_back(scope.prefix(), &core_);
 }
 
@@ -135,6 +140,7 @@ at::Tensor Attention::forward(const at::Tensor& hidden, const BatchContext& cont
   }
   AttentionContext attention{context,   layer_, scale_, layer_spec_.sliding_window,
                              soft_cap_, {},     {}};
+  if (sinks_) attention.sinks = sinks_->computed();
   if (alibi_)
     attention.key_bias = (alibi_bias(heads.query.size(1), longest_document(context)) * scale_)
                              .to(heads.query.device());

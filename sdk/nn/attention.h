@@ -58,6 +58,7 @@ class ESPALIER_API Attention final : public Mixer {
   std::unique_ptr<Linear> output_;
   std::unique_ptr<QueryKeyNorm> query_norm_;
   std::unique_ptr<QueryKeyNorm> key_norm_;
+  std::shared_ptr<Parameter> sinks_;
   std::shared_ptr<AttentionCore> core_;
 };
 

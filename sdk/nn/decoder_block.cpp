@@ -9,11 +9,6 @@
 namespace espalier::nn {
 namespace {
 
-std::string layer_prefix(const DecoderSpec& spec, std::int64_t layer) {
-  std::string prefix = spec.names.layer;
-  return prefix.replace(prefix.find("{}"), 2, std::to_string(layer));
-}
-
 /// nullptr where the name is empty.
 std::unique_ptr<Norm> make_norm(const ModuleScope& scope, const DecoderSpec& spec,
                                 const std::string& name) {
@@ -30,6 +25,11 @@ at::Tensor scaled(const at::Tensor& x, double scale) { return scale == 1.0 ? x :
 }  // namespace
 
 Mixer::~Mixer() = default;
+
+std::string layer_prefix(const DecoderSpec& spec, std::int64_t layer) {
+  std::string prefix = spec.names.layer;
+  return prefix.replace(prefix.find("{}"), 2, std::to_string(layer));
+}
 
 EmbeddingBlock::EmbeddingBlock(ModelParts& parts, const DecoderSpec& spec)
     : NamedBlock(spec.names.embedding),

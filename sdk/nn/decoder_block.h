@@ -29,6 +29,9 @@ struct DecoderParts {
       auxiliary;
 };
 
+/// Name of layer number `layer`, "model.layers.0".
+ESPALIER_API std::string layer_prefix(const DecoderSpec& spec, std::int64_t layer);
+
 /// A block with a name and the list of its parameters, filled by the scope that it hands to its
 /// modules.
 class ESPALIER_API NamedBlock : public Block {

@@ -75,9 +75,17 @@ std::vector<Tower> DecoderModel::towers() {
 }
 
 ModelShape DecoderModel::shape() const {
-  return {spec_.hidden_size,         spec_.intermediate_size,   spec_.num_layers,
-          spec_.num_attention_heads, spec_.num_key_value_heads, spec_.head_dim,
-          spec_.vocab_size,          spec_.max_positions};
+  const std::int64_t inner =
+      spec_.active_intermediate_size > 0 ? spec_.active_intermediate_size : spec_.intermediate_size;
+  return {spec_.hidden_size,
+          inner,
+          spec_.num_layers,
+          spec_.num_attention_heads,
+          spec_.num_key_value_heads,
+          spec_.head_dim,
+          spec_.vocab_size,
+          spec_.max_positions,
+          spec_.recurrent};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {
@@ -100,6 +108,7 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
   BatchContext context;
   context.layout = make_layout(input);
   context.cache = input.cache;
+  context.compute_dtype = compute_dtype_;
   context.training = training_;
   if (input.get("input_ids").defined())
     context.input_ids = context.layout.flatten(input.get("input_ids"));
@@ -147,7 +156,8 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
     }
     input.cache->advance(tokens);
   }
-  ModelOutput output{state.hidden, context.layout, {}};
+  // Families that keep the residual stream in float32 leave it here.
+  ModelOutput output{state.hidden.to(compute_dtype_), context.layout, {}};
   if (own_.auxiliary) output.auxiliary = own_.auxiliary(state, context);
   return output;
 }

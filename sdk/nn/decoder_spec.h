@@ -37,6 +37,7 @@ struct DecoderNames {
   std::string query_norm = "self_attn.q_norm";  ///< a further "{}" is the head: see PerHeadNorm
   std::string key_norm = "self_attn.k_norm";
   std::string attention_output = "self_attn.o_proj";
+  std::string attention_sinks = "self_attn.sinks";  ///< not a module: its weight has this name
 
   std::string gate = "mlp.gate_proj";
   std::string up = "mlp.up_proj";
@@ -84,6 +85,9 @@ struct ESPALIER_API DecoderSpec {
   std::int64_t hidden_size = 0;
   std::int64_t embedding_size = 0;  ///< width of the token table; 0: hidden_size
   std::int64_t intermediate_size = 0;
+  /// Inner width that a token passes through in an own MLP (the experts of one token), for
+  /// ModelShape; 0: intermediate_size.
+  std::int64_t active_intermediate_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t num_attention_heads = 0;
   std::int64_t num_key_value_heads = 0;
@@ -99,6 +103,9 @@ struct ESPALIER_API DecoderSpec {
   std::vector<RotarySpec> rotary;  ///< empty: no rotary positions
   std::vector<LayerSpec> layers;   ///< one a layer; empty: no windows, the first rotary everywhere
   bool alibi = false;
+  bool recurrent = false;  ///< own layers carry a state along the text
+  bool attention_sinks =
+      false;  ///< each head has a learned score that takes a share of the softmax
   std::optional<QueryKeyNormSpec> query_key_norm;
   FusedLayout fused_layout = FusedLayout::kParts;
   std::optional<double> attention_scale;     ///< default 1 / sqrt(head_dim)

@@ -28,12 +28,20 @@ std::int64_t KvCache::length(std::int64_t document) const {
   return d < lengths_.size() ? lengths_[d] : 0;
 }
 
-std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, std::int64_t document,
-                                                  const at::Tensor& k, const at::Tensor& v) {
+KvCache::Stored& KvCache::stored(std::int64_t layer, std::int64_t document) {
   std::vector<Stored>& documents = layers_[static_cast<std::size_t>(layer)];
   if (documents.size() <= static_cast<std::size_t>(document))
     documents.resize(static_cast<std::size_t>(document) + 1);
-  Stored& stored = documents[static_cast<std::size_t>(document)];
+  return documents[static_cast<std::size_t>(document)];
+}
+
+std::vector<at::Tensor>& KvCache::state(std::int64_t layer, std::int64_t document) {
+  return stored(layer, document).state;
+}
+
+std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, std::int64_t document,
+                                                  const at::Tensor& k, const at::Tensor& v) {
+  Stored& stored = this->stored(layer, document);
   const std::int64_t used = length(document);
   const std::int64_t total = used + k.size(0);
   reserve(stored.k, k, used, total);
@@ -56,7 +64,9 @@ void KvCache::reorder(const std::vector<std::int64_t>& documents) {
       const bool seen_before =
           std::find(documents.begin(), documents.begin() + static_cast<std::ptrdiff_t>(i),
                     documents[i]) != documents.begin() + static_cast<std::ptrdiff_t>(i);
-      if (seen_before) layer[i] = {layer[i].k.clone(), layer[i].v.clone()};
+      if (!seen_before || !layer[i].k.defined()) continue;
+      layer[i].k = layer[i].k.clone();
+      layer[i].v = layer[i].v.clone();
     }
   }
   pick(lengths_);

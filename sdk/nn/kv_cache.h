@@ -10,8 +10,8 @@
 
 namespace espalier {
 
-/// Keys and values of the documents that a generation continues. Grows by doubling, so appending
-/// one token is cheap.
+/// Keys and values of the documents that a generation continues, and the states of layers that keep
+/// one instead. Grows by doubling, so appending one token is cheap.
 class ESPALIER_API KvCache {
  public:
   explicit KvCache(std::int64_t layers);
@@ -22,6 +22,10 @@ class ESPALIER_API KvCache {
   /// first.
   std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, std::int64_t document,
                                            const at::Tensor& k, const at::Tensor& v);
+  /// The state of a recurrent layer after what is stored of a document, in tensors of the layer's
+  /// choice; empty at the start. Replace the tensors, never write into them: documents that were
+  /// copied share them.
+  std::vector<at::Tensor>& state(std::int64_t layer, std::int64_t document);
   /// Keeps the documents listed, in that order, with repeats (beam search). Copies where one is
   /// kept twice.
   void reorder(const std::vector<std::int64_t>& documents);
@@ -32,7 +36,10 @@ class ESPALIER_API KvCache {
   struct Stored {
     at::Tensor k;  ///< [capacity, kv_heads, head_dim]
     at::Tensor v;
+    std::vector<at::Tensor> state;
   };
+  Stored& stored(std::int64_t layer, std::int64_t document);
+
   std::vector<std::vector<Stored>> layers_;  ///< [layer][document]
   std::vector<std::int64_t> lengths_;        ///< [document]
 };

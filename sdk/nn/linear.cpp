@@ -7,10 +7,10 @@ namespace espalier::nn {
 LinearExtension::~LinearExtension() = default;
 
 Linear::Linear(ModuleScope scope, const LinearSpec& spec) : name_(scope.prefix()) {
-  weight_ = scope.parameter("weight", {spec.out, spec.in},
-                            {Initialisation::Kind::kNormal, spec.initial_standard_deviation},
+  const Initialisation normal{Initialisation::Kind::kNormal, spec.initial_standard_deviation};
+  weight_ = scope.parameter("weight", {spec.out, spec.in}, spec.weight_start.value_or(normal),
                             spec.transposed_on_disk);
-  if (spec.bias) bias_ = scope.parameter("bias", {spec.out}, {Initialisation::Kind::kZeros, 0.0});
+  if (spec.bias) bias_ = scope.parameter("bias", {spec.out}, spec.bias_start);
   storage_ = std::make_unique<DenseWeight>(weight_);
   scope.parts().linears.push_back(this);
 }

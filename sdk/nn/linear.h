@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct LinearSpec {
   bool bias = false;
   bool transposed_on_disk = false;  ///< stored as [in, out] (GPT-2's Conv1D)
   double initial_standard_deviation = 0.02;
+  std::optional<Initialisation> weight_start;  ///< instead of that
+  Initialisation bias_start;                   ///< zeros unless set
 };
 
 /// y = x W^T + b with x [rows, in], W [out, in].

@@ -19,7 +19,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr std::size_t kMaximumInputs = 4;
+constexpr std::size_t kMaximumInputs = 7;
 
 /// The one autograd node behind every op. The implementation outlives the graph: the table never
 /// shrinks. Autograd sees tensors only as direct arguments, not in a list; those that an op has not
@@ -28,12 +28,14 @@ struct OpNode : torch::autograd::Function<OpNode> {
   using Input = std::optional<at::Tensor>;
 
   static variable_list forward(AutogradContext* context, const Input& a, const Input& b,
-                               const Input& c, const Input& d, std::int64_t count,
+                               const Input& c, const Input& d, const Input& e, const Input& f,
+                               const Input& g, std::int64_t count,
                                const OpImplementation* implementation,
                                const OpAttributes& attributes) {
     Saved saved;
     variable_list inputs;
-    for (const Input* input : {&a, &b, &c, &d}) inputs.push_back(input->value_or(at::Tensor()));
+    for (const Input* input : {&a, &b, &c, &d, &e, &f, &g})
+      inputs.push_back(input->value_or(at::Tensor()));
     inputs.resize(static_cast<std::size_t>(count));
     std::vector<std::int64_t> given;  // autograd numbers only the inputs that are there
     for (std::int64_t i = 0; i < count; ++i) {
@@ -137,8 +139,8 @@ Tensors call(std::string_view op, Tensors inputs, const OpAttributes& attributes
     const auto input = [&](std::size_t i) {
       return inputs[i].defined() ? OpNode::Input(inputs[i]) : std::nullopt;
     };
-    return OpNode::apply(input(0), input(1), input(2), input(3), count, &implementation,
-                         attributes);
+    return OpNode::apply(input(0), input(1), input(2), input(3), input(4), input(5), input(6),
+                         count, &implementation, attributes);
   }
   Saved saved;
   return implementation.forward(inputs, attributes, saved);

@@ -14,5 +14,7 @@ OpImplementation rms_norm_reference();
 OpImplementation rotary_reference();
 OpImplementation gated_activation_reference();
 OpImplementation cross_entropy_reference();
+OpImplementation grouped_linear_reference();
+OpImplementation selective_scan_reference();
 
 }  // namespace espalier::ops

@@ -9,13 +9,14 @@ relative, final weights within 1e-4 of the largest + 20 x drift; for bf16 the lo
 import json
 import math
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 
 CURVES = ["full_adamw", "full_adamw_tied", "adam_l2", "sgd_plain", "sgd_momentum", "no_decay_groups",
-          "grad_accumulation", "packed", "bf16_params"]
+          "grad_accumulation", "packed", "bf16_params", "moe_aux_loss"]
 FORMATS = {"F32": ("f", 4), "I64": ("q", 8)}
 
 
@@ -65,6 +66,20 @@ def data_file(folder, recipe, work):
     return target
 
 
+def model_folder(folder, recipe, work):
+    """The recipe's model; with a weight for the load-balancing loss it gets a config that asks for it."""
+    base = (folder / recipe["base"]).resolve()
+    if not recipe.get("aux_loss_coef"):
+        return base
+    target = work / "model"
+    shutil.copytree(base, target)
+    config = json.loads((base / "config.json").read_text())
+    config.update(output_router_logits=True, router_aux_loss_coef=recipe["aux_loss_coef"])
+    (target / "config.json").unlink()
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
 def toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -73,7 +88,7 @@ def toml_value(value):
 
 def recipe_text(folder, recipe, work):
     optimizer = dict(recipe["optimizer"])
-    lines = [f'output_dir = "{work / "run"}"', "[model]", f'path = "{(folder / recipe["base"]).resolve()}"',
+    lines = [f'output_dir = "{work / "run"}"', "[model]", f'path = "{model_folder(folder, recipe, work)}"',
              f'dtype = "{recipe["dtype"]}"', "[dataset]", 'type = "pretokenized"',
              f'path = "{data_file(folder, recipe, work)}"', "[step_scheduler]",
              f'global_batch_size = {recipe["batch_size"] * recipe["micro_batches"]}',

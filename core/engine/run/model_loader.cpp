@@ -1,10 +1,12 @@
 #include "engine/run/model_loader.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <fnmatch.h>
 
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -119,24 +121,38 @@ at::ScalarType storage_dtype(const std::string& requested, const CheckpointReade
   return at::kFloat;
 }
 
+/// Value `index` of a parameter that starts at random.
+double drawn_value(const Initialisation& how, const CounterRandom& random, std::uint64_t index) {
+  if (how.kind == Initialisation::Kind::kNormal)
+    return random.normal(index) * how.standard_deviation;
+  const double uniform = random.uniform(index);
+  if (how.kind == Initialisation::Kind::kUniform) return (2 * uniform - 1) * how.bound;
+  const double step = how.minimum * std::pow(how.maximum / how.minimum, uniform);
+  return step + std::log(-std::expm1(-step));  // the inverse of softplus
+}
+
 at::Tensor initial_value(const ParameterSpec& spec, at::ScalarType dtype, std::uint64_t seed) {
   const auto options = at::TensorOptions().dtype(at::kFloat);
   switch (spec.initialisation.kind) {
     case Initialisation::Kind::kZeros: return at::zeros(spec.shape(), options).to(dtype);
     case Initialisation::Kind::kOnes: return at::ones(spec.shape(), options).to(dtype);
-    case Initialisation::Kind::kNormal: {
-      at::Tensor value = at::empty(spec.shape(), options);
-      // Keyed by name: a parameter's start does not depend on which others a rank holds.
-      const CounterRandom random(seed, hash_text(spec.name));
-      float* data = value.data_ptr<float>();
-      for (std::int64_t i = 0; i < value.numel(); ++i) {
-        data[i] = static_cast<float>(random.normal(static_cast<std::uint64_t>(i)) *
-                                     spec.initialisation.standard_deviation);
-      }
-      return value.to(dtype);
-    }
+    case Initialisation::Kind::kLogIndex:
+      return at::arange(1, spec.shape().back() + 1, options)
+          .log()
+          .expand(spec.shape())
+          .to(dtype)
+          .contiguous();
+    default: break;
   }
-  return {};
+  at::Tensor value = at::empty(spec.shape(), options);
+  // Keyed by name: a parameter's start does not depend on which others a rank holds.
+  const CounterRandom random(seed, hash_text(spec.name));
+  float* data = value.data_ptr<float>();
+  for (std::int64_t i = 0; i < value.numel(); ++i) {
+    data[i] =
+        static_cast<float>(drawn_value(spec.initialisation, random, static_cast<std::uint64_t>(i)));
+  }
+  return value.to(dtype);
 }
 
 }  // namespace
@@ -153,7 +169,7 @@ Value read_model_config(const std::string& folder) {
         "the model folder has no config.json", {}, "config.json", folder,
         "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
   }
-  Value config = read_json_file(path, {.allow_duplicate_keys = true});
+  Value config = read_json_file(path, {.allow_duplicate_keys = true, .allow_nonfinite = true});
   if (!config.is_table()) throw_bad_input("config.json is no JSON object", {}, "{...}", path);
   return config;
 }
@@ -206,10 +222,11 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
       choose_compute_dtype(options.compute_dtype, loaded.storage_dtype, loaded.device);
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     Parameter& parameter = *parts.parameters[i];
-    const at::Tensor value =
-        checkpoint
-            ? load_parameter(*checkpoint, parameter.spec(), parts.mappings[i], loaded.storage_dtype)
-            : initial_value(parameter.spec(), loaded.storage_dtype, options.seed);
+    const ParameterSpec& spec = parameter.spec();
+    const at::ScalarType dtype = spec.buffer ? at::kFloat : loaded.storage_dtype;
+    const at::Tensor value = checkpoint
+                                 ? load_parameter(*checkpoint, spec, parts.mappings[i], dtype)
+                                 : initial_value(spec, dtype, options.seed);
     parameter.set_value(value.to(loaded.device));
   }
   loaded.model->set_compute_dtype(loaded.compute_dtype);

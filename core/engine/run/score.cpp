@@ -63,6 +63,7 @@ std::map<std::string, at::Tensor> score(Model& model,
   mean.backward();
   const ModelParts& parts = model.parts();
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
+    if (parts.parameters[i]->spec().buffer) continue;
     const at::Tensor& value = parts.parameters[i]->value();
     const at::Tensor grad = value.grad().defined() ? value.grad() : at::zeros_like(value);
     for (const auto& [name, tensor] : to_disk_layout(parts.mappings[i], grad)) {

@@ -24,6 +24,10 @@ at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weig
                        std::size_t batches, StepMetrics& metrics) {
   at::Tensor total;
   for (const ObjectiveTerm& term : terms) {
+    if (!term.in_loss) {
+      metrics.terms[term.name] += term.sum.item<double>() / static_cast<double>(batches);
+      continue;
+    }
     const double divisor =
         term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
     const at::Tensor share = term.sum * (term.scale / divisor);
@@ -89,7 +93,7 @@ StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batch
     metrics.num_tokens += batch.num_tokens;
     metrics.num_label_tokens += batch.num_label_tokens;
     for (const ObjectiveTerm& term : parts.objective.compute(context, batch)) {
-      if (term.averaged) sum += term.sum.item<double>() * term.scale;
+      if (term.averaged && term.in_loss) sum += term.sum.item<double>() * term.scale;
     }
   }
   metrics.loss = weight > 0 ? sum / weight : 0.0;

@@ -248,7 +248,7 @@ class CudaKernels final : public KernelPack {
 
 void register_components(Registrar& registrar) {
   registrar
-      .add<KernelPack, CudaKernels>("cuda",
+      .add<KernelPack, CudaKernels>("cuda_kernels",
                                     "fused kernels for NVIDIA GPUs: norms, rotary "
                                     "positions, gated activations, cross entropy")
       .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy"})

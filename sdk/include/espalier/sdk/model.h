@@ -18,6 +18,8 @@ namespace espalier {
 namespace nn {
 class AttentionCore;
 class Embedding;
+class ExpertDispatcher;
+class ExpertLinear;
 class Linear;
 }  // namespace nn
 
@@ -45,6 +47,7 @@ struct BatchContext {
   at::Tensor position_ids;           ///< [tokens] int64
   std::vector<RotaryTables> rotary;  ///< one for each rotary embedding that the family uses
   KvCache* cache = nullptr;
+  at::ScalarType compute_dtype = at::kFloat;  ///< of activations
   bool training = false;
 };
 
@@ -109,10 +112,11 @@ class ESPALIER_API Head {
   virtual nn::Linear& linear() = 0;
 };
 
-/// A further term of the loss that the model itself adds (load balancing of experts).
+/// A further term of the loss that the model itself adds in training (load balancing of experts).
+/// With weight 0 it is a measurement that is reported and not trained.
 struct AuxiliaryTerm {
   std::string name;
-  at::Tensor value;
+  at::Tensor value;  ///< scalar
   double weight = 0.0;
 };
 
@@ -129,10 +133,13 @@ struct ModelParts {
       parameters;                     ///< each once, in checkpoint order; a tied weight once
   std::vector<DiskMapping> mappings;  ///< Hugging Face layout, one for each parameter
   std::vector<nn::Linear*> linears;
+  std::vector<nn::ExpertLinear*> expert_linears;  ///< one for all experts of a layer
   std::vector<LinearGroup> linear_groups;
   std::vector<nn::Embedding*> embeddings;
   std::vector<std::pair<std::string, std::shared_ptr<nn::AttentionCore>*>>
       attention_cores;  ///< seats
+  std::vector<std::pair<std::string, std::shared_ptr<nn::ExpertDispatcher>*>>
+      expert_dispatchers;  ///< seats
   /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head,
   /// rotary buffers).
   std::vector<std::string> ignored_on_disk;
@@ -148,6 +155,7 @@ struct ModelShape {
   std::int64_t head_dim = 0;
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
+  bool recurrent = false;  ///< some layers carry a state along the text (Mamba)
 };
 
 /// A model built by a plugin; first on the meta device, then given values by the engine. One thread

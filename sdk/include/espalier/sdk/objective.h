@@ -30,6 +30,7 @@ struct ObjectiveTerm {
   double scale = 1.0;
   bool averaged = true;  ///< false: the sum is already a mean over the micro-batch and is divided
                          ///< by their number
+  bool in_loss = true;   ///< false: a measurement; its mean over the micro-batches is reported
 };
 
 /// What a training step minimises. The trainer asks for the weights of all micro-batches first,

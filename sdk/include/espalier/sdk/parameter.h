@@ -33,9 +33,19 @@ struct Dimension {
 
 /// How a parameter starts when no checkpoint gives it a value.
 struct Initialisation {
-  enum class Kind { kNormal, kZeros, kOnes };
+  enum class Kind {
+    kNormal,
+    kZeros,
+    kOnes,
+    kUniform,   ///< between -bound and bound
+    kLogIndex,  ///< log(1 + i) along the last dimension (the state matrix of Mamba)
+    kTimeStep,  ///< softplus^-1 of a time step drawn log-uniformly from [minimum, maximum] (Mamba)
+  };
   Kind kind = Kind::kZeros;
   double standard_deviation = 0.0;  ///< for kNormal; mean 0
+  double bound = 0.0;               ///< for kUniform
+  double minimum = 0.0;             ///< for kTimeStep, and its floor
+  double maximum = 0.0;
 };
 
 /// All that others need to know of a parameter: strategies shard by axes, adapters and optimizers
@@ -44,6 +54,9 @@ struct ParameterSpec {
   std::string name;  ///< the Hugging Face name, "model.layers.0.mlp.up_proj.weight"
   std::vector<Dimension> dimensions;
   Initialisation initialisation;
+  /// Saved and loaded with the weights, in float32 whatever their dtype, and never trained (the
+  /// bias by which a router corrects its choice).
+  bool buffer = false;
 
   std::vector<std::int64_t> shape() const {
     std::vector<std::int64_t> sizes;
@@ -73,6 +86,7 @@ class ESPALIER_API Parameter {
   void set_view(at::Tensor view) { view_ = std::move(view); }
 
   bool trainable() const { return trainable_; }
+  /// A buffer stays untrained.
   void set_trainable(bool trainable);
 
  private:
