@@ -4,6 +4,7 @@
 
 #include "config/model_path.h"
 #include "espalier/base/error.h"
+#include "plugin/adapter_provider.h"
 #include "plugin/dependencies.h"
 #include "plugin/library.h"
 #include "plugin/model_provider.h"
@@ -25,6 +26,13 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
   const std::string folder = config::resolve_model_path(model);
   request.options.as_table().set("model", folder);
   request.components["model"] = {plugin::model_provider_for(catalog, folder), Value(Table())};
+}
+
+void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
+                 const std::string& folder) {
+  if (folder.empty()) return;
+  request.options.as_table().set("adapter", folder);
+  request.components["peft"] = {plugin::adapter_for(catalog, folder), Value(Table())};
 }
 
 int run_engine(EngineRequest request, const plugin::Catalog& catalog) {

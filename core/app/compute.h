@@ -11,6 +11,9 @@ namespace espalier::app {
 /// Resolves `model` (a folder or a hub id) and puts folder and provider into the request.
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
 
+/// Puts the folder of an adapter and the component that reads it into the request; nothing for "".
+void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder);
+
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);
 

@@ -46,7 +46,7 @@ int run_parity(const EngineCall& call) {
     ModelLoadOptions options;
     options.dtype = dtype;
     options.compute_dtype = dtype;
-    return load_model(*provider, call.text("model"), options);
+    return load_model(*provider, call.text("model"), options, call.adapter("peft"));
   };
   const std::vector<ParityRow> rows =
       compare_with_reference(source, read_tensors(call.text("expected")));

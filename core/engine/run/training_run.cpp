@@ -93,13 +93,8 @@ TrainingRun::TrainingRun(const EngineCall& call)
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
-  model_ = load_model(*call.create<ModelProvider>("model"), folder, options);
+  model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
   model_.model->set_training(true);
-  if (call.request.components.contains("peft")) {
-    adapter_ = call.create<Adapter>("peft");
-    adapter_->attach(*model_.model);
-    adapter_->initialise(*model_.model, options.seed);
-  }
   if (call.request.components.contains("distributed")) {
     strategy_ = call.create<ParallelStrategy>("distributed");
     strategy_->apply(*model_.model);
@@ -108,7 +103,10 @@ TrainingRun::TrainingRun(const EngineCall& call)
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
   optimizer_ = std::make_unique<ParameterOptimizer>(
-      call.create<Optimizer>("optimizer"), trainable_parameters(*model_.model, adapter_.get()));
+      call.create<Optimizer>("optimizer"),
+      trainable_parameters(*model_.model, model_.adapter.get()),
+      model_.adapter == nullptr ? std::vector<ParameterGroupConfig>()
+                                : model_.adapter->parameter_groups());
   const config::StepSchedulerConfig& steps = settings_.step_scheduler;
   if (steps.num_epochs || !steps.max_steps) {
     total_steps_ =
@@ -177,6 +175,11 @@ std::vector<Batch> TrainingRun::validation_batches() const {
   return batches;
 }
 
+/// How an adapter's config names its base: the hub id, or the folder.
+std::string TrainingRun::base_name() const {
+  return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
+}
+
 TrainingParts TrainingRun::parts() {
   return {*model_.model,
           *objective_,
@@ -185,7 +188,9 @@ TrainingParts TrainingRun::parts() {
           *lr_scheduler_,
           strategy_.get(),
           settings_.clip_grad_norm.max_norm,
-          total_steps_};
+          total_steps_,
+          model_.adapter.get(),
+          static_cast<std::uint64_t>(settings_.run.seed)};
 }
 
 MemoryPlan TrainingRun::memory_plan() {

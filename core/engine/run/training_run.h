@@ -13,7 +13,6 @@
 #include "engine/run/model_loader.h"
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
-#include "espalier/sdk/adapter.h"
 
 namespace espalier {
 
@@ -52,6 +51,7 @@ class TrainingRun {
                                               const std::string& section) const;
   LoaderOptions loader_options() const;
   std::vector<Batch> validation_batches() const;
+  std::string base_name() const;
   TrainingParts parts();
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
   std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
@@ -61,7 +61,6 @@ class TrainingRun {
   LoadedModel model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_template_;
-  std::shared_ptr<Adapter> adapter_;
   std::shared_ptr<ParallelStrategy> strategy_;
   std::shared_ptr<Loss> loss_;
   std::shared_ptr<Objective> objective_;

@@ -20,6 +20,7 @@ struct ObjectiveContext {
   Model& model;
   Loss& loss;
   std::function<void(const std::function<void()>& work)> reference;
+  Model* teacher = nullptr;  ///< of the recipe's [teacher_model]; frozen
 };
 
 /// One summand of the step: `scale * sum / (weight of the whole step)`.
