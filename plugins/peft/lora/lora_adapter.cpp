@@ -137,6 +137,7 @@ void LoraAdapter::take_base_weights(const std::map<std::string, at::Tensor>& wei
     }
     Parameter& weight = *(*module)->weight();
     weight.set_value(value.to(weight.value().scalar_type()));
+    restored_.insert((*module)->name());
   }
 }
 
@@ -187,7 +188,7 @@ void LoraAdapter::merge(Model& model) {
 }
 
 void LoraAdapter::unmerge(Model& model) {
-  unmerge_from(model, modules_, replacements_);
+  unmerge_from(model, modules_, replacements_, restored_);
   set_enabled(false);
 }
 

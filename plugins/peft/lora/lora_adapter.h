@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,7 @@ class LoraAdapter final : public Adapter {
   std::vector<std::shared_ptr<Parameter>> parameters_;
   std::vector<DiskMapping> mappings_;
   std::vector<std::string> embedding_names_;  ///< targeted tables and heads: saved with their base
+  std::set<std::string> restored_;            ///< modules whose weight the folder has brought along
   bool transposed_ = false;
 };
 

@@ -5,7 +5,6 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/linalg_svd.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -65,7 +64,8 @@ void merge_into(Model& model, const Modules& modules, const Replacements& replac
   }
 }
 
-void unmerge_from(Model& model, const Modules& modules, const Replacements& replacements) {
+void unmerge_from(Model& model, const Modules& modules, const Replacements& replacements,
+                  const std::set<std::string>& restored) {
   const at::NoGradGuard no_grad;
   if (!replacements.empty())
     unsupported("the adapter replaced '" + replacements.front().base->name() +
@@ -79,6 +79,7 @@ void unmerge_from(Model& model, const Modules& modules, const Replacements& repl
                   module->name(), "start from the base model");
   }
   for (const auto& module : modules) {
+    if (restored.contains(module->name())) continue;
     const at::Tensor a = module->a()->computed().to(at::kFloat);
     const at::Tensor b = module->b()->computed().to(at::kFloat);
     const at::Tensor base = at::addmm(module->matrix(), b, a, 1, -module->scale());
@@ -92,15 +93,17 @@ double extract_difference(Model& model, Model& tuned, const Modules& modules,
   std::map<std::string, at::Tensor> values;
   for (const auto& parameter : tuned.parts().parameters)
     values.emplace(parameter->name(), parameter->value().detach().to(at::kFloat));
+  std::map<std::string, double> left_over;  // squared, by parameter
   double all = 0;
   for (const auto& parameter : model.parts().parameters) {
     const auto found = values.find(parameter->name());
     if (found == values.end() || found->second.sizes() != parameter->value().sizes())
       throw_bad_input("the two models are of different architectures", parameter->name(),
                       "a parameter of the same shape in both", "--model");
-    all += squared_norm(found->second - parameter->value());
+    const double difference = squared_norm(found->second - parameter->value());
+    all += difference;
+    left_over[parameter->name()] = difference;
   }
-  double held = 0;
   for (const auto& module : modules) {
     const at::Tensor difference =
         module->to_matrix(values.at(module->weight()->name())) - module->matrix();
@@ -110,14 +113,16 @@ double extract_difference(Model& model, Model& tuned, const Modules& modules,
     const double part = 1.0 / std::sqrt(module->scale());
     module->b()->set_value((u.narrow(1, 0, rank) * root * part).contiguous());
     module->a()->set_value((vh.narrow(0, 0, rank) * root.unsqueeze(-1) * part).contiguous());
-    held += squared_norm(s.narrow(0, 0, rank));
+    left_over[module->weight()->name()] = squared_norm(s.narrow(0, rank, s.size(0) - rank));
   }
   for (const Replacement& replacement : replacements) {
     const at::Tensor& value = values.at(replacement.base->name());
-    held += squared_norm(value - replacement.base->value());
+    left_over[replacement.base->name()] = 0;
     replacement.copy->set_value(value.to(replacement.copy->value().scalar_type()).clone());
   }
-  return all > 0 ? std::sqrt(std::max(0.0, all - held) / all) : 0.0;
+  double rest = 0;
+  for (const auto& [name, squared] : left_over) rest += squared;
+  return all > 0 ? std::sqrt(rest / all) : 0.0;
 }
 
 }  // namespace espalier::lora

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "lora_module.h"
@@ -15,9 +17,10 @@ using Replacements = std::vector<Replacement>;
 /// is used by two modules and not both of them change.
 void merge_into(Model& model, const Modules& modules, const Replacements& replacements);
 
-/// Takes the updates out again. Throws Error(kUnsupported) with magnitudes or copies: what was
-/// there before is not known.
-void unmerge_from(Model& model, const Modules& modules, const Replacements& replacements);
+/// Takes the updates out again; modules in `restored` have the weight of their base already. Throws
+/// Error(kUnsupported) with magnitudes or copies: what was there before is not known.
+void unmerge_from(Model& model, const Modules& modules, const Replacements& replacements,
+                  const std::set<std::string>& restored);
 
 /// Sets A and B of each module to the nearest update of their rank (Eckart and Young 1936: the
 /// largest singular values) to the difference between `tuned` and `model`, and copies to the values
