@@ -32,17 +32,15 @@ void LoraAdapter::open(const std::string& folder) {
 }
 
 void LoraAdapter::attach(Model& model) {
+  const std::vector<std::string> saved = saved_modules(model, settings_);
+  // Whole names mean the same to PEFT, whose rule for ends of names is another.
+  if (!settings_.selection.plain_names) settings_.modules_to_save = saved;
   const std::vector<Target> targets =
       select_modules(model, settings_.selection, settings_.modules_to_save);
   check_patterns(targets);
   for (const auto& parameter : model.parts().parameters) parameter->set_trainable(false);
   for (const Target& target : targets) add_module(target);
-  const nn::Linear* head = &model.head().linear();
-  for (const Target& target : targets) {
-    if (target.embedding != nullptr || target.linear == head)
-      embedding_names_.push_back(target.name);
-  }
-  replacements_ = replace_modules(model, settings_, targets, state_);
+  replacements_ = replace_modules(model, settings_, saved, targets, state_);
   for (const Replacement& replacement : replacements_) {
     parameters_.push_back(replacement.copy);
     mappings_.push_back(replacement.mapping);
@@ -174,8 +172,7 @@ void LoraAdapter::save(const std::string& folder, const std::string& base_model)
       tensors.emplace(name, tensor);
   }
   for (const auto& module : modules_) {
-    if (std::find(embedding_names_.begin(), embedding_names_.end(), module->name()) !=
-        embedding_names_.end())
+    if (stores_base_weight(config, module->name()))
       tensors.emplace(kTensorPrefix + module->name() + ".base_layer.weight",
                       module->weight()->value().detach());
   }

@@ -44,8 +44,7 @@ class LoraAdapter final : public Adapter {
   std::vector<Replacement> replacements_;
   std::vector<std::shared_ptr<Parameter>> parameters_;
   std::vector<DiskMapping> mappings_;
-  std::vector<std::string> embedding_names_;  ///< targeted tables and heads: saved with their base
-  std::set<std::string> restored_;            ///< modules whose weight the folder has brought along
+  std::set<std::string> restored_;  ///< modules whose weight the folder has brought along
   bool transposed_ = false;
 };
 

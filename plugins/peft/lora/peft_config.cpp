@@ -226,4 +226,17 @@ Value peft_config(const LoraSettings& settings, const std::vector<std::string>& 
   return table;
 }
 
+bool stores_base_weight(const Value& config, const std::string& module) {
+  constexpr const char* kKnown[] = {"embed_tokens", "lm_head"};
+  const Value& targets = *config.find("target_modules");
+  const bool known = std::any_of(std::begin(kKnown), std::end(kKnown),
+                                 [&](const char* name) { return is_named(name, module); });
+  if (!known) return false;
+  return std::any_of(std::begin(kKnown), std::end(kKnown), [&](const std::string& name) {
+    if (targets.is_string()) return targets.as_string().find(name) != std::string::npos;
+    const Array& list = targets.as_array();
+    return std::find(list.begin(), list.end(), Value(name)) != list.end();
+  });
+}
+
 }  // namespace espalier::lora

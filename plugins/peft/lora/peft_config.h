@@ -19,4 +19,9 @@ LoraSettings settings_from_peft(const Value& config, const std::string& path);
 Value peft_config(const LoraSettings& settings, const std::vector<std::string>& modules,
                   bool transposed, const std::string& base_model);
 
+/// Whether PEFT stores the weight of the base beside the update of `module`: for an embedding or
+/// head whose name stands in target_modules as one of the two that it knows
+/// (EMBEDDING_LAYER_NAMES).
+bool stores_base_weight(const Value& config, const std::string& module);
+
 }  // namespace espalier::lora

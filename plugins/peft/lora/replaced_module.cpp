@@ -52,17 +52,22 @@ class Replacer {
 
   std::vector<Replacement> take() { return std::move(replacements_); }
 
-  /// Every module that `name` names, with all that is inside it.
-  void replace_named(const std::string& name) {
-    std::vector<std::string> matched;
-    const std::vector<std::string> all = module_names(model_);
-    std::copy_if(all.begin(), all.end(), std::back_inserter(matched),
-                 [&](const auto& module) { return is_named(name, module); });
-    if (matched.empty()) {
-      throw_bad_input("no module is named so", name, "a module's name, or its end",
-                      "peft.modules_to_save", nearest_modules(name, all));
+  /// A module with all that is inside it.
+  void replace_module(const std::string& module) {
+    for (const Target& target : targets_of(model_)) {
+      if (!is_in(target.name, module) || modules_done_.contains(target.name)) continue;
+      if (target.embedding != nullptr) {
+        replace_weight(*target.embedding, nullptr);
+        continue;
+      }
+      const std::shared_ptr<Parameter>& bias = target.linear->bias();
+      replace_weight(*target.linear,
+                     bias == nullptr ? nullptr : copy_of(bias, target.name + ".bias", false));
     }
-    for (const std::string& module : matched) replace_module(module);
+    for (const auto& parameter : model_.parts().parameters) {
+      if (is_in(parameter->name(), module) && !done_.contains(parameter.get()))
+        substitute(parameter, parameter->name());
+    }
   }
 
   void replace_biases(const std::vector<Target>& adapted, bool all) {
@@ -114,23 +119,6 @@ class Replacer {
     modules_done_.insert(module.name());
   }
 
-  void replace_module(const std::string& module) {
-    for (const Target& target : targets_of(model_)) {
-      if (!is_in(target.name, module) || modules_done_.contains(target.name)) continue;
-      if (target.embedding != nullptr) {
-        replace_weight(*target.embedding, nullptr);
-        continue;
-      }
-      const std::shared_ptr<Parameter>& bias = target.linear->bias();
-      replace_weight(*target.linear,
-                     bias == nullptr ? nullptr : copy_of(bias, target.name + ".bias", false));
-    }
-    for (const auto& parameter : model_.parts().parameters) {
-      if (is_in(parameter->name(), module) && !done_.contains(parameter.get()))
-        substitute(parameter, parameter->name());
-    }
-  }
-
   Model& model_;
   std::shared_ptr<const AdapterState> state_;
   std::vector<Replacement> replacements_;
@@ -140,11 +128,29 @@ class Replacer {
 
 }  // namespace
 
+std::vector<std::string> saved_modules(Model& model, const LoraSettings& settings) {
+  const std::vector<std::string> all = module_names(model);
+  std::set<std::string> saved;
+  for (const std::string& name : settings.modules_to_save) {
+    const std::size_t before = saved.size();
+    for (const std::string& module : all) {
+      if (settings.selection.plain_names ? module.ends_with(name) : is_named(name, module))
+        saved.insert(module);
+    }
+    if (saved.size() == before) {
+      throw_bad_input("no module is named so", name, "a module's name, or its end",
+                      "peft.modules_to_save", nearest_modules(name, all));
+    }
+  }
+  return {saved.begin(), saved.end()};
+}
+
 std::vector<Replacement> replace_modules(Model& model, const LoraSettings& settings,
+                                         const std::vector<std::string>& saved,
                                          const std::vector<Target>& adapted,
                                          const std::shared_ptr<const AdapterState>& state) {
   Replacer replacer(model, state);
-  for (const std::string& name : settings.modules_to_save) replacer.replace_named(name);
+  for (const std::string& module : saved) replacer.replace_module(module);
   if (settings.bias != "none") replacer.replace_biases(adapted, settings.bias == "all");
   return replacer.take();
 }

@@ -21,10 +21,14 @@ struct Replacement {
   bool substitutes = true;
 };
 
-/// The copies of whole modules (modules_to_save) and of biases (bias = "all" or "lora_only").
-/// Modules are named as in PEFT, by name or end of name. Throws Error(kBadInput) for a name that
-/// matches nothing.
+/// Whole names of the modules that are to be saved. A recipe names them as it names targets; an
+/// adapter_config.json by the last characters of their names, within a word too: PEFT takes
+/// "input_layernorm" for a "norm". Throws Error(kBadInput) for a name that matches nothing.
+std::vector<std::string> saved_modules(Model& model, const LoraSettings& settings);
+
+/// The copies of whole modules (`saved`) and of biases (bias = "all" or "lora_only").
 std::vector<Replacement> replace_modules(Model& model, const LoraSettings& settings,
+                                         const std::vector<std::string>& saved,
                                          const std::vector<Target>& adapted,
                                          const std::shared_ptr<const AdapterState>& state);
 
