@@ -3,10 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
-#include <ATen/record_function.h>
 #include <gtest/gtest.h>
-
-#include <atomic>
 
 #include "engine/run/component_library.h"
 #include "engine/run/score.h"
@@ -15,11 +12,13 @@
 #include "espalier/io/tensor_io.h"
 #include "espalier/nn/linear.h"
 #include "fixture_path.h"
+#include "product_counter.h"
 
 namespace espalier {
 namespace {
 
 using testing::fixture_path;
+using testing::ProductCounter;
 using Tensors = std::map<std::string, at::Tensor>;
 
 struct AdaptedModel {
@@ -121,33 +120,10 @@ TEST(Adapters, ANewOneChangesNothingAndOneThatIsOffNeither) {
   }
 }
 
-/// Matrix products by name while it lives; one at a time.
-class ProductCounter {
- public:
-  ProductCounter() {
-    count_ = 0;
-    handle_ = at::addGlobalCallback(
-        at::RecordFunctionCallback([](const at::RecordFunction& function)
-                                       -> std::unique_ptr<at::ObserverContext> {
-          const std::string name = function.name();
-          if (name == "aten::mm" || name == "aten::addmm" || name == "aten::addmm_") ++count_;
-          return nullptr;
-        }).scopes({at::RecordScope::FUNCTION}));
-  }
-  ProductCounter(const ProductCounter&) = delete;
-  ProductCounter& operator=(const ProductCounter&) = delete;
-  ~ProductCounter() { at::removeCallback(handle_); }
-  int count() const { return count_; }
-
- private:
-  static inline std::atomic<int> count_ = 0;
-  at::CallbackHandle handle_ = 0;
-};
-
 int products_of_a_step(const AdaptedModel& model) {
   const ProductCounter counter;
   score(*model.loaded.model, batch_of("llama"), {false, true, false}, model.adapter.get());
-  return counter.count();
+  return ProductCounter::count();
 }
 
 TEST(Adapters, NoProductIsComputedForFrozenWeightsNorBelowTheFirstTrainableLayer) {

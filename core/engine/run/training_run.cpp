@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/data/collate.h"
+#include "engine/run/freezing.h"
 #include "espalier/base/error.h"
 #include "espalier/data/sample_length.h"
 #include "espalier/ops/op.h"
@@ -50,6 +51,7 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
 RunSettings::RunSettings(const Value& recipe)
     : run(run_section(recipe)),
       model(section<config::ModelConfig>(recipe, "model")),
+      freeze(section<config::FreezeConfig>(recipe, "freeze_config")),
       dataloader(section<config::DataloaderConfig>(recipe, "dataloader")),
       packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
       step_scheduler(section<config::StepSchedulerConfig>(recipe, "step_scheduler")),
@@ -94,6 +96,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   options.compute_dtype = settings_.model.compute_dtype;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
+  freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
   if (call.request.components.contains("distributed")) {
     strategy_ = call.create<ParallelStrategy>("distributed");

@@ -20,6 +20,7 @@ namespace espalier {
 struct RunSettings {
   config::RunConfig run;
   config::ModelConfig model;
+  config::FreezeConfig freeze;
   config::DataloaderConfig dataloader;
   config::PackedSequenceConfig packed_sequence;
   config::StepSchedulerConfig step_scheduler;
