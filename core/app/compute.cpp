@@ -28,6 +28,14 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
   request.components["model"] = {plugin::model_provider_for(catalog, folder), Value(Table())};
 }
 
+void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model) {
+  if (model.empty()) return;
+  const std::string folder = config::resolve_model_path(model);
+  request.options.as_table().set("teacher", folder);
+  request.components["teacher_model"] = {plugin::model_provider_for(catalog, folder),
+                                         Value(Table())};
+}
+
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
                  const std::string& folder) {
   if (folder.empty()) return;

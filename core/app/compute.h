@@ -11,6 +11,9 @@ namespace espalier::app {
 /// Resolves `model` (a folder or a hub id) and puts folder and provider into the request.
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
 
+/// The same for the model that a recipe's [teacher_model] names; nothing for "".
+void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+
 /// Puts the folder of an adapter and the component that reads it into the request; nothing for "".
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder);
 

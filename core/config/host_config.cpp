@@ -23,6 +23,17 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
       .one_of(dtypes);
 }
 
+ConfigSchema<TeacherModelConfig> TeacherModelConfig::schema() {
+  const std::vector<std::string> dtypes = {"auto", "float32", "bfloat16", "float16"};
+  return ConfigSchema<TeacherModelConfig>()
+      .field("path", &TeacherModelConfig::path,
+             "the model to learn from, a folder or a hub id; for objectives that have a teacher")
+      .field("dtype", &TeacherModelConfig::dtype, "how its weights are stored")
+      .one_of(dtypes)
+      .field("compute_dtype", &TeacherModelConfig::compute_dtype, "how its products are computed")
+      .one_of(dtypes);
+}
+
 ConfigSchema<FreezeConfig> FreezeConfig::schema() {
   return ConfigSchema<FreezeConfig>()
       .field("freeze_vision_tower", &FreezeConfig::freeze_vision_tower,

@@ -27,6 +27,15 @@ struct ModelConfig {
   static ConfigSchema<ModelConfig> schema();
 };
 
+/// A second model that objectives may learn from.
+struct TeacherModelConfig {
+  std::string path;  ///< empty: none
+  std::string dtype = "auto";
+  std::string compute_dtype = "auto";
+
+  static ConfigSchema<TeacherModelConfig> schema();
+};
+
 /// What is not trained.
 struct FreezeConfig {
   bool freeze_vision_tower = true;

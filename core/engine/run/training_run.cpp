@@ -51,6 +51,7 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
 RunSettings::RunSettings(const Value& recipe)
     : run(run_section(recipe)),
       model(section<config::ModelConfig>(recipe, "model")),
+      teacher_model(section<config::TeacherModelConfig>(recipe, "teacher_model")),
       freeze(section<config::FreezeConfig>(recipe, "freeze_config")),
       dataloader(section<config::DataloaderConfig>(recipe, "dataloader")),
       packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
@@ -98,6 +99,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
+  load_teacher(call);
   if (call.request.components.contains("distributed")) {
     strategy_ = call.create<ParallelStrategy>("distributed");
     strategy_->apply(*model_.model);
@@ -178,6 +180,16 @@ std::vector<Batch> TrainingRun::validation_batches() const {
   return batches;
 }
 
+void TrainingRun::load_teacher(const EngineCall& call) {
+  if (!call.request.components.contains("teacher_model")) return;
+  ModelLoadOptions options;
+  options.dtype = settings_.teacher_model.dtype;
+  options.compute_dtype = settings_.teacher_model.compute_dtype;
+  teacher_ =
+      load_model(*call.create<ModelProvider>("teacher_model"), call.text("teacher"), options);
+  for (const auto& parameter : teacher_.model->parts().parameters) parameter->set_trainable(false);
+}
+
 /// How an adapter's config names its base: the hub id, or the folder.
 std::string TrainingRun::base_name() const {
   return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
@@ -193,12 +205,14 @@ TrainingParts TrainingRun::parts() {
           settings_.clip_grad_norm.max_norm,
           total_steps_,
           model_.adapter.get(),
-          static_cast<std::uint64_t>(settings_.run.seed)};
+          static_cast<std::uint64_t>(settings_.run.seed),
+          teacher_.model.get()};
 }
 
 MemoryPlan TrainingRun::memory_plan() {
   MemoryPlanInput input;
   input.parameter_bytes = parameter_bytes(*model_.model);
+  if (teacher_.model != nullptr) input.parameter_bytes += parameter_bytes(*teacher_.model);
   for (const auto& parameter : optimizer_->parameters()) {
     input.trainable_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
   }

@@ -20,6 +20,7 @@ namespace espalier {
 struct RunSettings {
   config::RunConfig run;
   config::ModelConfig model;
+  config::TeacherModelConfig teacher_model;
   config::FreezeConfig freeze;
   config::DataloaderConfig dataloader;
   config::PackedSequenceConfig packed_sequence;
@@ -52,6 +53,7 @@ class TrainingRun {
                                               const std::string& section) const;
   LoaderOptions loader_options() const;
   std::vector<Batch> validation_batches() const;
+  void load_teacher(const EngineCall& call);
   std::string base_name() const;
   TrainingParts parts();
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
@@ -60,6 +62,7 @@ class TrainingRun {
   RunSettings settings_;
   std::string output_dir_;
   LoadedModel model_;
+  LoadedModel teacher_;  ///< without a model where the recipe has none
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_template_;
   std::shared_ptr<ParallelStrategy> strategy_;

@@ -29,11 +29,13 @@ class AdapterOff {
 
 /// `reference` passes run without gradients and with the adapter switched off.
 ObjectiveContext make_context(const TrainingParts& parts) {
-  return {parts.model, parts.loss, [adapter = parts.adapter](const std::function<void()>& work) {
+  return {parts.model, parts.loss,
+          [adapter = parts.adapter](const std::function<void()>& work) {
             const at::NoGradGuard no_grad;
             const AdapterOff off(adapter);
             work();
-          }};
+          },
+          parts.teacher};
 }
 
 void begin_pass(const TrainingParts& parts, std::int64_t step, std::size_t micro_batch,
@@ -51,6 +53,7 @@ at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weig
         term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
     const at::Tensor share = term.sum * (term.scale / divisor);
     metrics.terms[term.name] += share.item<double>();
+    if (term.measured_only) continue;
     total = total.defined() ? total + share : share;
   }
   return total;
@@ -83,6 +86,7 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
     begin_pass(parts, step, i, /*training=*/true);
     const std::vector<ObjectiveTerm> terms = parts.objective.compute(context, batches.batches[i]);
     const at::Tensor total = weigh_terms(terms, step_weight, batches.batches.size(), metrics);
+    if (!total.defined()) continue;
     metrics.loss += total.item<double>();
     if (total.requires_grad()) total.backward();
   }
@@ -114,7 +118,7 @@ StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batch
     metrics.num_tokens += batch.num_tokens;
     metrics.num_label_tokens += batch.num_label_tokens;
     for (const ObjectiveTerm& term : parts.objective.compute(context, batch)) {
-      if (term.averaged) sum += term.sum.item<double>() * term.scale;
+      if (term.averaged && !term.measured_only) sum += term.sum.item<double>() * term.scale;
     }
   }
   metrics.loss = weight > 0 ? sum / weight : 0.0;

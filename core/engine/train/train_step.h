@@ -27,6 +27,7 @@ struct TrainingParts {
   std::int64_t total_steps = 0;
   Adapter* adapter = nullptr;  ///< attached to the model; nullptr without one
   std::uint64_t seed = 0;      ///< of the adapter's randomness
+  Model* teacher = nullptr;    ///< frozen; nullptr without one
 };
 
 struct StepMetrics {

@@ -31,6 +31,7 @@ struct ObjectiveTerm {
   double scale = 1.0;
   bool averaged = true;  ///< false: the sum is already a mean over the micro-batch and is divided
                          ///< by their number
+  bool measured_only = false;  ///< written to the log, no part of what is minimised
 };
 
 /// What a training step minimises. The trainer asks for the weights of all micro-batches first,
