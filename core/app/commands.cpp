@@ -2,6 +2,7 @@
 
 namespace espalier::app {
 
+int run_adapter(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
@@ -19,6 +20,7 @@ std::span<const Command> commands() {
       {"parity", "compare a model with a reference dump", run_parity},
       {"tokenize", "text to token ids and back", run_tokenize},
       {"template", "render a chat with a model's template", run_template},
+      {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
       {"import", "turn a GGUF file into a model folder", run_import},
       {"plugins", "list, inspect and explain plugins", run_plugins},
   };

@@ -4,6 +4,7 @@
 
 #include "config/model_path.h"
 #include "espalier/base/error.h"
+#include "plugin/adapter_provider.h"
 #include "plugin/dependencies.h"
 #include "plugin/library.h"
 #include "plugin/model_provider.h"
@@ -30,6 +31,21 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
 void add_device_option(Options& options, std::string& device) {
   options.value("device", device,
                 "auto, cpu or cuda (default auto: on the GPU where there is one)");
+}
+
+void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model) {
+  if (model.empty()) return;
+  const std::string folder = config::resolve_model_path(model);
+  request.options.as_table().set("teacher", folder);
+  request.components["teacher_model"] = {plugin::model_provider_for(catalog, folder),
+                                         Value(Table())};
+}
+
+void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
+                 const std::string& folder) {
+  if (folder.empty()) return;
+  request.options.as_table().set("adapter", folder);
+  request.components["peft"] = {plugin::adapter_for(catalog, folder), Value(Table())};
 }
 
 int run_engine(EngineRequest request, const plugin::Catalog& catalog) {

@@ -15,6 +15,12 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
 /// Declares --device, which every command has that computes.
 void add_device_option(Options& options, std::string& device);
 
+/// The same for the model that a recipe's [teacher_model] names; nothing for "".
+void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+
+/// Puts the folder of an adapter and the component that reads it into the request; nothing for "".
+void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder);
+
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);
 

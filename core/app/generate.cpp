@@ -63,6 +63,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   EngineRequest request;
   request.command = "generate";
   std::string model;
+  std::string adapter;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_ids;
   std::optional<std::string> messages;
@@ -74,12 +75,13 @@ int run_generate(const std::vector<std::string>& arguments) {
   std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
-      "generate --model DIR (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) "
+      "generate --model DIR [--adapter DIR] (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) "
       "[--max-new-tokens N]",
       "Continues a text or answers a chat. Takes the most likely token each time unless a sampling "
       "flag\n"
       "(--temperature, --top-k, --top-p, --min-p) is given.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
+      .value("adapter", adapter, "adapter folder in PEFT's format, used beside the model")
       .value("prompt", prompt, "text to continue")
       .value("prompt-ids", prompt_ids, "token ids to continue, separated by commas")
       .value("messages", messages, "JSON file with a list of chat messages to answer")
@@ -114,6 +116,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();
   add_model(request, catalog, model);
+  add_adapter(request, catalog, adapter);
   return run_engine(std::move(request), catalog);
 }
 

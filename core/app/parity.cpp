@@ -9,15 +9,17 @@ int run_parity(const std::vector<std::string>& arguments) {
   EngineRequest request;
   request.command = "parity";
   std::string model;
+  std::string adapter;
   std::string expected;
   bool json = false;
   std::string device = "auto";
   plugin::CatalogOptions plugins;
-  Options options("parity --model DIR --expected expected.safetensors [--json]",
+  Options options("parity --model DIR [--adapter DIR] --expected expected.safetensors [--json]",
                   "Compares a model with a reference dump: logits, hidden states, loss, every "
                   "gradient, padded and\n"
                   "packed batches. Exits with 1 when a difference is past its tolerance.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
+      .value("adapter", adapter, "adapter folder in PEFT's format, used beside the model")
       .value("expected", expected, "safetensors file with the reference", true)
       .flag("json", json, "print JSON");
   add_device_option(options, device);
@@ -32,6 +34,7 @@ int run_parity(const std::vector<std::string>& arguments) {
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();
   add_model(request, catalog, model);
+  add_adapter(request, catalog, adapter);
   return run_engine(std::move(request), catalog);
 }
 

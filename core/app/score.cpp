@@ -10,6 +10,7 @@ int run_score(const std::vector<std::string>& arguments) {
   EngineRequest request;
   request.command = "score";
   std::string model;
+  std::string adapter;
   std::optional<std::string> input;
   std::optional<std::string> text;
   std::string output;
@@ -21,7 +22,8 @@ int run_score(const std::vector<std::string>& arguments) {
   std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
-      "score --model DIR (--input IN --output OUT.safetensors | --input IN.jsonl | --text TEXT)",
+      "score --model DIR [--adapter DIR] (--input IN --output OUT.safetensors | --input IN.jsonl | "
+      "--text TEXT)",
       "Runs a model over one batch and writes loss, logits and gradients. A safetensors input "
       "holds\n"
       "input_ids [batch, seq] and optionally attention_mask, position_ids, cu_seqlens and labels "
@@ -29,12 +31,15 @@ int run_score(const std::vector<std::string>& arguments) {
       "ignored). For text, or JSON Lines of {\"text\": ...}, it prints log probabilities and "
       "perplexity.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
+      .value("adapter", adapter, "adapter folder in PEFT's format, used beside the model")
       .value("input", input, "safetensors file with the batch, or JSON Lines with texts")
       .value("text", text, "a text to score")
       .value("output", output, "safetensors file to write")
       .flag("json", json, "print a text's scores as JSON, one line a text")
       .flag("logits", logits, "write logits [batch, seq, vocab], float32, zeros at padding")
-      .flag("gradients", gradients, "write grad.<name>, the gradient of the mean loss")
+      .flag("gradients", gradients,
+            "write grad.<name>, the gradient of the mean loss; with an "
+            "adapter those of its tensors")
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
       .value("dtype", dtype,
              "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
@@ -64,6 +69,7 @@ int run_score(const std::vector<std::string>& arguments) {
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();
   add_model(request, catalog, model);
+  add_adapter(request, catalog, adapter);
   return run_engine(std::move(request), catalog);
 }
 

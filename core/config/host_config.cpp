@@ -26,6 +26,32 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
       .one_of(dtypes);
 }
 
+ConfigSchema<TeacherModelConfig> TeacherModelConfig::schema() {
+  const std::vector<std::string> dtypes = {"auto", "float32", "bfloat16", "float16"};
+  return ConfigSchema<TeacherModelConfig>()
+      .field("path", &TeacherModelConfig::path,
+             "the model to learn from, a folder or a hub id; for objectives that have a teacher")
+      .field("dtype", &TeacherModelConfig::dtype, "how its weights are stored")
+      .one_of(dtypes)
+      .field("compute_dtype", &TeacherModelConfig::compute_dtype, "how its products are computed")
+      .one_of(dtypes);
+}
+
+ConfigSchema<FreezeConfig> FreezeConfig::schema() {
+  return ConfigSchema<FreezeConfig>()
+      .field("freeze_vision_tower", &FreezeConfig::freeze_vision_tower,
+             "the part of the model that sees images is not trained")
+      .field("freeze_audio_tower", &FreezeConfig::freeze_audio_tower,
+             "the part of the model that hears is not trained")
+      .field("freeze_language_model", &FreezeConfig::freeze_language_model,
+             "the part of a model of several that reads and writes text is not trained")
+      .field("patterns", &FreezeConfig::patterns,
+             "parameters that are not trained: names, with '*' and '?' as wildcards")
+      .or_single()
+      .field("except", &FreezeConfig::except, "of them those that are trained all the same")
+      .or_single();
+}
+
 ConfigSchema<DataloaderConfig> DataloaderConfig::schema() {
   return ConfigSchema<DataloaderConfig>()
       .field("shuffle", &DataloaderConfig::shuffle, "another order in each epoch, from the seed")

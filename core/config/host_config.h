@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "espalier/base/config_schema.h"
 
@@ -25,6 +26,26 @@ struct ModelConfig {
   std::string compute_dtype = "auto";
 
   static ConfigSchema<ModelConfig> schema();
+};
+
+/// A second model that objectives may learn from.
+struct TeacherModelConfig {
+  std::string path;  ///< empty: none
+  std::string dtype = "auto";
+  std::string compute_dtype = "auto";
+
+  static ConfigSchema<TeacherModelConfig> schema();
+};
+
+/// What is not trained.
+struct FreezeConfig {
+  bool freeze_vision_tower = true;
+  bool freeze_audio_tower = false;
+  bool freeze_language_model = false;
+  std::vector<std::string> patterns;
+  std::vector<std::string> except;
+
+  static ConfigSchema<FreezeConfig> schema();
 };
 
 struct DataloaderConfig {

@@ -13,6 +13,8 @@ SchemaSpec schema_of() {
 constexpr Section kSections[] = {
     {.name = "", .schema = schema_of<RunConfig>},
     {.name = "model", .schema = schema_of<ModelConfig>},
+    {.name = "teacher_model", .schema = schema_of<TeacherModelConfig>},
+    {.name = "freeze_config", .schema = schema_of<FreezeConfig>},
     {.name = "dataset", .interface = "Dataset", .required = true},
     {.name = "validation_dataset", .interface = "Dataset", .type_like = "dataset"},
     {.name = "dataloader", .schema = schema_of<DataloaderConfig>},

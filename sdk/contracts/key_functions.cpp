@@ -1,5 +1,6 @@
 // Out-of-line destructors: each interface's vtable and type information exist once, in this
 // library.
+#include "espalier/base/error.h"
 #include "espalier/sdk/adapter.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/loss.h"
@@ -26,6 +27,15 @@ ParallelStrategy::~ParallelStrategy() = default;
 
 BlockState BlockRunner::run(Block& block, BlockState state, const BatchContext& context) {
   return block.forward(std::move(state), context);
+}
+
+double Adapter::extract(Model&, Model&) {
+  throw Error(Problem{ErrorCode::kUnsupported,
+                      "this kind of adapter can't be extracted from two checkpoints",
+                      {},
+                      {},
+                      {},
+                      "a low-rank one can"});
 }
 
 std::shared_ptr<void> BlockRunner::head_scope(const std::vector<std::shared_ptr<Parameter>>&) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "espalier/nn/linear.h"
@@ -44,10 +45,15 @@ class ESPALIER_API Embedding {
   const std::string& name() const { return name_; }
   const std::shared_ptr<Parameter>& weight() const { return weight_; }
   const WeightStorage& storage() const { return *storage_; }
-  void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
+  /// Returns the storage that was there.
+  std::unique_ptr<WeightStorage> set_storage(std::unique_ptr<WeightStorage> storage) {
+    return std::exchange(storage_, std::move(storage));
+  }
   void add_extension(std::shared_ptr<EmbeddingExtension> extension) {
     extensions_.push_back(std::move(extension));
   }
+  void clear_extensions() { extensions_.clear(); }
+  const std::vector<std::shared_ptr<EmbeddingExtension>>& extensions() const { return extensions_; }
   RedistributionSeat& redistribution() { return redistribution_; }
 
  private:

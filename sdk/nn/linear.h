@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "espalier/nn/module_scope.h"
@@ -64,7 +65,10 @@ class ESPALIER_API Linear {
   /// nullptr without a bias.
   const std::shared_ptr<Parameter>& bias() const { return bias_; }
   const WeightStorage& storage() const { return *storage_; }
-  void set_storage(std::unique_ptr<WeightStorage> storage) { storage_ = std::move(storage); }
+  /// Returns the storage that was there.
+  std::unique_ptr<WeightStorage> set_storage(std::unique_ptr<WeightStorage> storage) {
+    return std::exchange(storage_, std::move(storage));
+  }
   void add_extension(std::shared_ptr<LinearExtension> extension) {
     extensions_.push_back(std::move(extension));
   }

@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 CURVES = ["full_adamw", "full_adamw_tied", "adam_l2", "sgd_plain", "sgd_momentum", "no_decay_groups",
-          "grad_accumulation", "packed", "bf16_params", "moe_aux_loss"]
+          "grad_accumulation", "packed", "bf16_params", "moe_aux_loss", "lora_adamw", "dora_adamw"]
 FORMATS = {"F32": ("f", 4), "I64": ("q", 8)}
 
 
@@ -98,6 +98,8 @@ def recipe_text(folder, recipe, work):
     if recipe.get("no_decay"):
         patterns = [f"*{word}*" for word in recipe["no_decay"]]
         lines.append(f"param_groups = [{{patterns = {json.dumps(patterns)}, weight_decay = 0.0}}]")
+    if "initial_adapter" in recipe:
+        lines += ["[peft]", 'type = "lora"', f'path = "{(folder / recipe["initial_adapter"]).resolve()}"']
     schedule = recipe["schedule"]
     lines += ["[lr_scheduler]", f'type = "{schedule["name"]}"']
     if "warmup_steps" in schedule:
@@ -132,7 +134,8 @@ def compare_steps(run, folder, recipe):
 def compare_weights(run, folder, recipe):
     if recipe["dtype"] == "bfloat16":
         return []
-    actual = read_safetensors(run / "final" / "model.safetensors")
+    name = "adapter_model.safetensors" if "initial_adapter" in recipe else "model.safetensors"
+    actual = read_safetensors(run / "final" / name)
     failures = []
     for name, (shape, want) in read_safetensors(folder / "final.safetensors").items():
         if name not in actual or actual[name][0] != shape:

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 
 #include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
@@ -53,10 +54,17 @@ void write_weights(const LoadedModel& loaded, const std::string& folder,
   write_safetensors_sharded(folder, sources, {{"format", "pt"}});
 }
 
-}  // namespace
+void copy_companions(const LoadedModel& loaded, const fs::path& folder,
+                     const std::string& without = {}) {
+  for (const char* name : kCompanions) {
+    const fs::path source = fs::path(loaded.folder) / name;
+    if (name != without && fs::exists(source))
+      write_file_atomically((folder / name).string(), read_file(source.string()));
+  }
+}
 
-void export_model(const LoadedModel& loaded, const std::string& folder,
-                  ParallelStrategy* strategy) {
+/// Lets `write` fill a folder beside the place of `folder` and moves it there when it is whole.
+void write_folder(const std::string& folder, const std::function<void(const fs::path&)>& write) {
   const fs::path target = fs::absolute(folder).lexically_normal();
   const fs::path writing = target.parent_path() / ("." + target.filename().string() + ".writing");
   const fs::path old = target.parent_path() / ("." + target.filename().string() + ".old");
@@ -65,14 +73,7 @@ void export_model(const LoadedModel& loaded, const std::string& folder,
   fs::create_directories(writing, failure);
   if (failure) throw_io("create", writing.string(), failure.value());
   try {
-    write_weights(loaded, writing.string(), strategy);
-    write_file_atomically((writing / "config.json").string(),
-                          dump_json(exported_config(loaded), 2) + "\n");
-    for (const char* name : kCompanions) {
-      const fs::path source = fs::path(loaded.folder) / name;
-      if (fs::exists(source))
-        write_file_atomically((writing / name).string(), read_file(source.string()));
-    }
+    write(writing);
     if (fs::exists(target)) {
       fs::remove_all(old, failure);
       if (std::rename(target.c_str(), old.c_str()) != 0) throw_io("rename", target.string(), errno);
@@ -85,6 +86,27 @@ void export_model(const LoadedModel& loaded, const std::string& folder,
     fs::remove_all(writing, failure);  // the first failure is the one to report
     throw;
   }
+}
+
+}  // namespace
+
+void export_model(const LoadedModel& loaded, const std::string& folder,
+                  ParallelStrategy* strategy) {
+  write_folder(folder, [&](const fs::path& writing) {
+    write_weights(loaded, writing.string(), strategy);
+    write_file_atomically((writing / "config.json").string(),
+                          dump_json(exported_config(loaded), 2) + "\n");
+    copy_companions(loaded, writing);
+  });
+}
+
+void export_adapter(const LoadedModel& loaded, const std::string& folder,
+                    const std::string& base_model) {
+  ESPALIER_ASSERT(loaded.adapter != nullptr, "there is no adapter to export");
+  write_folder(folder, [&](const fs::path& writing) {
+    loaded.adapter->save(writing.string(), base_model);
+    copy_companions(loaded, writing, "generation_config.json");
+  });
 }
 
 }  // namespace espalier

@@ -14,4 +14,9 @@ namespace espalier {
 ESPALIER_API void export_model(const LoadedModel& loaded, const std::string& folder,
                                ParallelStrategy* strategy = nullptr);
 
+/// Writes the model's adapter alone, in PEFT's format, with the tokenizer of the base. `base_model`
+/// is the name of the base in the adapter's config.
+ESPALIER_API void export_adapter(const LoadedModel& loaded, const std::string& folder,
+                                 const std::string& base_model);
+
 }  // namespace espalier

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "espalier/sdk/adapter.h"
 #include "espalier/sdk/model.h"
 #include "plugin/engine_request.h"
 #include "plugin/plugin_host.h"
@@ -21,9 +22,12 @@ struct EngineCall {
     const ChosenComponent& chosen = request.components.at(section);
     return host.create<I>(chosen.component, chosen.config);
   }
+  /// The adapter of a section, or nullptr where the request has none.
+  std::shared_ptr<Adapter> adapter(const std::string& section) const;
 };
 
 // One function a command; each returns the exit code.
+int run_adapter(const EngineCall& call);
 int run_score(const EngineCall& call);
 int run_parity(const EngineCall& call);
 int run_generate(const EngineCall& call);

@@ -30,10 +30,18 @@ std::string EngineCall::text(const std::string& name) const {
   return value.is_null() ? std::string() : value.as_string();
 }
 
+std::shared_ptr<Adapter> EngineCall::adapter(const std::string& section) const {
+  if (!request.components.contains(section)) return nullptr;
+  std::shared_ptr<Adapter> adapter = create<Adapter>(section);
+  if (const std::string folder = text("adapter"); !folder.empty()) adapter->open(folder);
+  return adapter;
+}
+
 namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
+      {"adapter", run_adapter},
       {"generate", run_generate},
       {"score", run_score},
       {"parity", run_parity},

@@ -96,7 +96,8 @@ int run_generate(const EngineCall& call) {
   std::shared_ptr<const Tokenizer> tokenizer;
   if (fs::exists(fs::path(folder) / "tokenizer.json")) tokenizer = text::load_tokenizer(folder);
   const std::vector<std::int64_t> prompt = read_prompt(call, tokenizer.get(), folder);
-  const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), folder, load_options);
+  const LoadedModel loaded =
+      load_model(*call.create<ModelProvider>("model"), folder, load_options, call.adapter("peft"));
   const GenerateOptions options = generate_options(call, loaded);
 
   const bool json = call.flag("json");

@@ -47,7 +47,7 @@ int run_parity(const EngineCall& call) {
     options.dtype = dtype;
     options.compute_dtype = dtype;
     if (const std::string device = call.text("device"); !device.empty()) options.device = device;
-    return load_model(*provider, call.text("model"), options);
+    return load_model(*provider, call.text("model"), options, call.adapter("peft"));
   };
   const std::vector<ParityRow> rows =
       compare_with_reference(source, read_tensors(call.text("expected")));

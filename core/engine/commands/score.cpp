@@ -118,11 +118,12 @@ int run_score(const EngineCall& call) {
   const bool is_text = call.option("input").is_null();
   const std::map<std::string, at::Tensor> batch =
       is_text ? std::map<std::string, at::Tensor>() : read_batch(call.text("input"));
-  const LoadedModel loaded =
-      load_model(*call.create<ModelProvider>("model"), call.text("model"), options);
+  const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
+                                        options, call.adapter("peft"));
   if (is_text) return score_texts(call, *loaded.model);
   const ScoreOptions what{call.flag("logits"), call.flag("gradients"), call.flag("shifted-labels")};
-  const std::map<std::string, at::Tensor> results = score(*loaded.model, batch, what);
+  const std::map<std::string, at::Tensor> results =
+      score(*loaded.model, batch, what, loaded.adapter.get());
   write_tensors(call.text("output"), results);
   if (results.contains("loss")) {
     std::printf("loss %.6f over %ld label tokens\n", results.at("loss").item<double>(),

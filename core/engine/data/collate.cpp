@@ -83,6 +83,17 @@ at::Tensor cu_seqlens_of(std::span<const Row> rows) {
   return tensor;
 }
 
+/// Positions begin anew in each document: its length is what a model limits.
+std::int64_t longest_document(const Sample& sample) {
+  std::int64_t longest = 0;
+  std::int64_t begin = 0;
+  for (const std::int64_t start : sample.document_starts) {
+    longest = std::max(longest, start - begin);
+    begin = start;
+  }
+  return std::max(longest, static_cast<std::int64_t>(sample.input_ids.size()) - begin);
+}
+
 }  // namespace
 
 void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length) {
@@ -100,7 +111,7 @@ void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length)
         "sample " + std::to_string(number),
         {}});
   }
-  if (max_length <= 0 || static_cast<std::int64_t>(length) <= max_length) return;
+  if (max_length <= 0 || longest_document(sample) <= max_length) return;
   for (auto* list :
        {&sample.input_ids, &sample.labels, &sample.attention_mask, &sample.position_ids}) {
     if (!list->empty()) list->resize(static_cast<std::size_t>(max_length));

@@ -4,8 +4,8 @@
 #include <span>
 #include <utility>
 
-#include "engine/run/random.h"
 #include "espalier/base/error.h"
+#include "espalier/base/random.h"
 
 namespace espalier {
 

@@ -11,8 +11,8 @@
 #include <limits>
 #include <set>
 
-#include "engine/run/random.h"
 #include "espalier/base/error.h"
+#include "espalier/base/random.h"
 
 namespace espalier {
 namespace {

@@ -11,9 +11,9 @@
 #include <set>
 
 #include "engine/run/device.h"
-#include "engine/run/random.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/random.h"
 #include "espalier/base/suggest.h"
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
@@ -194,7 +194,7 @@ std::int64_t parameter_bytes(const Model& model) {
 }
 
 LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
-                       const ModelLoadOptions& options) {
+                       const ModelLoadOptions& options, std::shared_ptr<Adapter> adapter) {
   LoadedModel loaded;
   loaded.device = choose_device(options.device);
   loaded.folder = std::filesystem::absolute(folder).lexically_normal().string();
@@ -209,6 +209,7 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   }
   loaded.model = provider.build(loaded.config);
   ModelParts& parts = loaded.model->parts();
+  if (adapter != nullptr) adapter->attach(*loaded.model);
 
   std::optional<CheckpointReader> checkpoint;
   if (!options.random_weights) {
@@ -230,6 +231,8 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
     parameter.set_value(value.to(loaded.device));
   }
   loaded.model->set_compute_dtype(loaded.compute_dtype);
+  if (adapter != nullptr) adapter->initialise(*loaded.model, options.seed);
+  loaded.adapter = std::move(adapter);
   return loaded;
 }
 

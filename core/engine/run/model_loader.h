@@ -9,6 +9,7 @@
 
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
+#include "espalier/sdk/adapter.h"
 #include "espalier/sdk/model.h"
 
 namespace espalier {
@@ -30,16 +31,19 @@ struct LoadedModel {
   at::Device device = at::kCPU;
   at::ScalarType storage_dtype = at::kFloat;
   at::ScalarType compute_dtype = at::kFloat;
-  std::string compute_reason;  ///< why that dtype, for the dtype plan
+  std::string compute_reason;        ///< why that dtype, for the dtype plan
+  std::shared_ptr<Adapter> adapter;  ///< attached to the model; nullptr without one
 };
 
 /// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.
 ESPALIER_API Value read_model_config(const std::string& folder);
 
 /// Builds the model with `provider` and reads its weights from `folder`. Everything that is
-/// missing, unexpected or of the wrong shape is reported in one Error.
+/// missing, unexpected or of the wrong shape is reported in one Error. An adapter is attached
+/// before the weights have values and initialised afterwards.
 ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
-                                    const ModelLoadOptions& options);
+                                    const ModelLoadOptions& options,
+                                    std::shared_ptr<Adapter> adapter = nullptr);
 
 /// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them:
 /// LibTorch's generic bf16 kernels are a hundred times slower there. GPUs compute as stored.

@@ -7,6 +7,7 @@
 
 #include "engine/run/score.h"
 #include "espalier/base/error.h"
+#include "espalier/io/parameter_io.h"
 
 namespace espalier {
 namespace {
@@ -16,6 +17,7 @@ constexpr double kRecurrentLogitsLimit = 5e-5;  // a state adds up the roundings
 constexpr double kLossLimit = 1e-5;
 constexpr double kGradientLimit = 1e-4;
 constexpr double kGradientLimitOfAll = 1e-6;
+constexpr double kMergedWeightLimit = 1e-6;
 constexpr double kBf16ComputeLimit = 0.1;  // absolute
 
 using Tensors = std::map<std::string, at::Tensor>;
@@ -105,11 +107,14 @@ void compare_gradients(const Tensors& actual, const Tensors& expected,
   }
 }
 
-void compare_main_batch(Model& model, const Tensors& expected, std::vector<ParityRow>& rows) {
+void compare_main_batch(const LoadedModel& loaded, const Tensors& expected,
+                        std::vector<ParityRow>& rows) {
+  Model& model = *loaded.model;
   const auto recorder = std::make_shared<RecordingRunner>();
   model.set_block_runner(recorder);
   const bool gradients = expected.contains("labels");
-  const Tensors actual = score(model, batch_of(expected, ""), {true, gradients, false});
+  const Tensors actual =
+      score(model, batch_of(expected, ""), {true, gradients, false}, loaded.adapter.get());
   model.set_block_runner(std::make_shared<BlockRunner>());
   const double limit = logits_limit(model);
   const at::Tensor& logits = expected.at("logits");
@@ -123,6 +128,35 @@ void compare_main_batch(Model& model, const Tensors& expected, std::vector<Parit
   if (gradients) compare_gradients(actual, expected, rows);
 }
 
+/// The model with its adapter switched off, and with the adapter merged into the weights.
+void compare_adapter(const LoadedModel& loaded, const Tensors& expected,
+                     std::vector<ParityRow>& rows) {
+  const auto compare_logits = [&](const char* name) {
+    const Tensors actual = score(*loaded.model, batch_of(expected, ""), {true, false, false});
+    const at::Tensor& reference = expected.at(name);
+    rows.push_back(
+        compare(name, actual.at("logits"), reference, kLogitsLimit * largest(reference)));
+  };
+  if (expected.contains("base_logits")) {
+    loaded.adapter->disable_as_peft();
+    compare_logits("base_logits");
+    loaded.adapter->set_enabled(true);
+  }
+  if (!expected.contains("merged_logits")) return;
+  loaded.adapter->merge(*loaded.model);
+  compare_logits("merged_logits");
+  const ModelParts& parts = loaded.model->parts();
+  for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
+    const at::Tensor value = parts.parameters[i]->value().detach();
+    for (const auto& [name, tensor] : to_disk_layout(parts.mappings[i], value)) {
+      const auto reference = expected.find("merged." + name);
+      if (reference == expected.end()) continue;
+      rows.push_back(compare("merged." + name, tensor, reference->second,
+                             kMergedWeightLimit * largest(reference->second)));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<ParityRow> compare_with_reference(const ModelSource& source, const Tensors& expected) {
@@ -132,7 +166,7 @@ std::vector<ParityRow> compare_with_reference(const ModelSource& source, const T
   }
   std::vector<ParityRow> rows;
   const LoadedModel loaded = source("float32");
-  compare_main_batch(*loaded.model, expected, rows);
+  compare_main_batch(loaded, expected, rows);
   for (const char* prefix : {"padded_left.", "padded_right.", "packed."}) {
     const auto reference = expected.find(std::string(prefix) + "logits");
     if (reference == expected.end()) continue;
@@ -146,6 +180,7 @@ std::vector<ParityRow> compare_with_reference(const ModelSource& source, const T
     rows.push_back(
         compare("logits_bf16_compute", actual.at("logits"), reference->second, kBf16ComputeLimit));
   }
+  if (loaded.adapter != nullptr) compare_adapter(loaded, expected, rows);
   return rows;
 }
 

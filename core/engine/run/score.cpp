@@ -20,11 +20,23 @@ ModelInput model_input(const std::map<std::string, at::Tensor>& tensors) {
   return input;
 }
 
+void add_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,
+                   const std::vector<DiskMapping>& mappings,
+                   std::map<std::string, at::Tensor>& results) {
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (parameters[i]->spec().buffer) continue;
+    const at::Tensor& value = parameters[i]->value();
+    const at::Tensor grad = value.grad().defined() ? value.grad() : at::zeros_like(value);
+    for (const auto& [name, tensor] : to_disk_layout(mappings[i], grad))
+      results.emplace("grad." + name, tensor.to(at::kFloat));
+  }
+}
+
 }  // namespace
 
 std::map<std::string, at::Tensor> score(Model& model,
                                         const std::map<std::string, at::Tensor>& input,
-                                        const ScoreOptions& options) {
+                                        const ScoreOptions& options, const Adapter* adapter) {
   const bool has_labels = input.contains("labels");
   if (options.gradients && !has_labels) {
     throw_bad_input("gradients need labels", {}, "a tensor 'labels' in the input", "--gradients");
@@ -61,15 +73,10 @@ std::map<std::string, at::Tensor> score(Model& model,
   if (!options.gradients) return results;
 
   mean.backward();
-  const ModelParts& parts = model.parts();
-  for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
-    if (parts.parameters[i]->spec().buffer) continue;
-    const at::Tensor& value = parts.parameters[i]->value();
-    const at::Tensor grad = value.grad().defined() ? value.grad() : at::zeros_like(value);
-    for (const auto& [name, tensor] : to_disk_layout(parts.mappings[i], grad)) {
-      results.emplace("grad." + name, tensor.to(at::kFloat));
-    }
-  }
+  if (adapter != nullptr)
+    add_gradients(adapter->parameters(), adapter->mappings(), results);
+  else
+    add_gradients(model.parts().parameters, model.parts().mappings, results);
   return results;
 }
 

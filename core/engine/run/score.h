@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "espalier/sdk/adapter.h"
 #include "espalier/sdk/model.h"
 
 namespace espalier {
@@ -19,9 +20,10 @@ struct ScoreOptions {
 /// Loss, logits and gradients of one batch of named tensors (input_ids, attention_mask,
 /// position_ids, cu_seqlens, labels). Returns `loss`, `loss_sum`, `num_label_tokens` where labels
 /// were given, `logits` [batch, seq, vocab] float32 (zeros at padding), and `grad.<name>` of the
-/// mean loss in the layout of the checkpoint.
+/// mean loss in the layout of the checkpoint, for an adapter those of its tensors alone.
 ESPALIER_API std::map<std::string, at::Tensor> score(Model& model,
                                                      const std::map<std::string, at::Tensor>& input,
-                                                     const ScoreOptions& options);
+                                                     const ScoreOptions& options,
+                                                     const Adapter* adapter = nullptr);
 
 }  // namespace espalier

@@ -173,8 +173,13 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     }
   }
   progress.finish();
-  export_model(model_, (folder / "final").string(), strategy_.get());
-  progress.note("run folder  " + folder.string() + "\nmodel       " + (folder / "final").string());
+  const std::string final_folder = (folder / "final").string();
+  if (model_.adapter != nullptr)
+    export_adapter(model_, final_folder, base_name());
+  else
+    export_model(model_, final_folder, strategy_.get());
+  progress.note("run folder  " + folder.string() + "\n" +
+                (model_.adapter != nullptr ? "adapter     " : "model       ") + final_folder);
   return 0;
 }
 

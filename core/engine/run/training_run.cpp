@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/data/collate.h"
+#include "engine/run/freezing.h"
 #include "espalier/base/error.h"
 #include "espalier/data/sample_length.h"
 #include "espalier/ops/op.h"
@@ -50,6 +51,8 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
 RunSettings::RunSettings(const Value& recipe)
     : run(run_section(recipe)),
       model(section<config::ModelConfig>(recipe, "model")),
+      teacher_model(section<config::TeacherModelConfig>(recipe, "teacher_model")),
+      freeze(section<config::FreezeConfig>(recipe, "freeze_config")),
       dataloader(section<config::DataloaderConfig>(recipe, "dataloader")),
       packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
       step_scheduler(section<config::StepSchedulerConfig>(recipe, "step_scheduler")),
@@ -94,13 +97,10 @@ TrainingRun::TrainingRun(const EngineCall& call)
   options.compute_dtype = settings_.model.compute_dtype;
   options.device = settings_.run.device;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
-  model_ = load_model(*call.create<ModelProvider>("model"), folder, options);
+  model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
+  freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
-  if (call.request.components.contains("peft")) {
-    adapter_ = call.create<Adapter>("peft");
-    adapter_->attach(*model_.model);
-    adapter_->initialise(*model_.model, options.seed);
-  }
+  load_teacher(call);
   if (call.request.components.contains("distributed")) {
     strategy_ = call.create<ParallelStrategy>("distributed");
     strategy_->apply(*model_.model);
@@ -109,7 +109,10 @@ TrainingRun::TrainingRun(const EngineCall& call)
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
   optimizer_ = std::make_unique<ParameterOptimizer>(
-      call.create<Optimizer>("optimizer"), trainable_parameters(*model_.model, adapter_.get()));
+      call.create<Optimizer>("optimizer"),
+      trainable_parameters(*model_.model, model_.adapter.get()),
+      model_.adapter == nullptr ? std::vector<ParameterGroupConfig>()
+                                : model_.adapter->parameter_groups());
   const config::StepSchedulerConfig& steps = settings_.step_scheduler;
   if (steps.num_epochs || !steps.max_steps) {
     total_steps_ =
@@ -178,6 +181,21 @@ std::vector<Batch> TrainingRun::validation_batches() const {
   return batches;
 }
 
+void TrainingRun::load_teacher(const EngineCall& call) {
+  if (!call.request.components.contains("teacher_model")) return;
+  ModelLoadOptions options;
+  options.dtype = settings_.teacher_model.dtype;
+  options.compute_dtype = settings_.teacher_model.compute_dtype;
+  teacher_ =
+      load_model(*call.create<ModelProvider>("teacher_model"), call.text("teacher"), options);
+  for (const auto& parameter : teacher_.model->parts().parameters) parameter->set_trainable(false);
+}
+
+/// How an adapter's config names its base: the hub id, or the folder.
+std::string TrainingRun::base_name() const {
+  return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
+}
+
 TrainingParts TrainingRun::parts() {
   return {*model_.model,
           *objective_,
@@ -186,12 +204,16 @@ TrainingParts TrainingRun::parts() {
           *lr_scheduler_,
           strategy_.get(),
           settings_.clip_grad_norm.max_norm,
-          total_steps_};
+          total_steps_,
+          model_.adapter.get(),
+          static_cast<std::uint64_t>(settings_.run.seed),
+          teacher_.model.get()};
 }
 
 MemoryPlan TrainingRun::memory_plan() {
   MemoryPlanInput input;
   input.parameter_bytes = parameter_bytes(*model_.model);
+  if (teacher_.model != nullptr) input.parameter_bytes += parameter_bytes(*teacher_.model);
   for (const auto& parameter : optimizer_->parameters()) {
     input.trainable_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
   }

@@ -13,7 +13,6 @@
 #include "engine/run/model_loader.h"
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
-#include "espalier/sdk/adapter.h"
 
 namespace espalier {
 
@@ -21,6 +20,8 @@ namespace espalier {
 struct RunSettings {
   config::RunConfig run;
   config::ModelConfig model;
+  config::TeacherModelConfig teacher_model;
+  config::FreezeConfig freeze;
   config::DataloaderConfig dataloader;
   config::PackedSequenceConfig packed_sequence;
   config::StepSchedulerConfig step_scheduler;
@@ -52,6 +53,8 @@ class TrainingRun {
                                               const std::string& section) const;
   LoaderOptions loader_options() const;
   std::vector<Batch> validation_batches() const;
+  void load_teacher(const EngineCall& call);
+  std::string base_name() const;
   TrainingParts parts();
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
   std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
@@ -59,9 +62,9 @@ class TrainingRun {
   RunSettings settings_;
   std::string output_dir_;
   LoadedModel model_;
+  LoadedModel teacher_;  ///< without a model where the recipe has none
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_template_;
-  std::shared_ptr<Adapter> adapter_;
   std::shared_ptr<ParallelStrategy> strategy_;
   std::shared_ptr<Loss> loss_;
   std::shared_ptr<Objective> objective_;

@@ -51,19 +51,22 @@ std::vector<at::Tensor> gradients_of(const std::vector<std::shared_ptr<Parameter
 }  // namespace
 
 ParameterOptimizer::ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
-                                       std::vector<std::shared_ptr<Parameter>> parameters)
+                                       std::vector<std::shared_ptr<Parameter>> parameters,
+                                       const std::vector<ParameterGroupConfig>& groups)
     : optimizer_(std::move(optimizer)),
       parameters_(std::move(parameters)),
       specs_(optimizer_->state_specs()) {
-  make_groups();
+  make_groups(groups);
 }
 
-void ParameterOptimizer::make_groups() {
+void ParameterOptimizer::make_groups(const std::vector<ParameterGroupConfig>& further) {
   for (const ParameterGroupConfig& config : optimizer_->groups())
     check_patterns(config, parameters_);
+  std::vector<ParameterGroupConfig> configs = optimizer_->groups();
+  configs.insert(configs.end(), further.begin(), further.end());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Group wanted{1.0, optimizer_->weight_decay(), parameters_[i]->value().scalar_type(), {}};
-    for (const ParameterGroupConfig& config : optimizer_->groups()) {
+    for (const ParameterGroupConfig& config : configs) {
       if (!matches(parameters_[i]->name(), config.patterns)) continue;
       wanted.lr_multiplier = config.lr_multiplier;
       wanted.weight_decay = config.weight_decay.value_or(optimizer_->weight_decay());

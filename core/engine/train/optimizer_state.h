@@ -16,9 +16,11 @@ namespace espalier {
 /// their state.
 class ESPALIER_API ParameterOptimizer {
  public:
-  /// Throws Error(kBadInput) when a pattern of a group matches no parameter.
+  /// `groups` come after the optimizer's own. Throws Error(kBadInput) when a pattern of a group of
+  /// the optimizer matches no parameter.
   ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
-                     std::vector<std::shared_ptr<Parameter>> parameters);
+                     std::vector<std::shared_ptr<Parameter>> parameters,
+                     const std::vector<ParameterGroupConfig>& groups = {});
 
   /// Applies the gradients held by the parameters and clears them. `step` counts from 1; `lr` is
   /// the scheduled rate.
@@ -41,7 +43,7 @@ class ESPALIER_API ParameterOptimizer {
     std::vector<std::size_t> members;  ///< indices into parameters_
   };
 
-  void make_groups();
+  void make_groups(const std::vector<ParameterGroupConfig>& further);
   void create_state();
 
   std::shared_ptr<Optimizer> optimizer_;

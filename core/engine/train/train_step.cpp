@@ -10,13 +10,38 @@
 namespace espalier {
 namespace {
 
-/// `reference` passes run without gradients; adapters that are attached switch themselves off for
-/// it later.
+/// Switches an adapter off while it lives, and on again where it was.
+class AdapterOff {
+ public:
+  explicit AdapterOff(Adapter* adapter)
+      : adapter_(adapter != nullptr && adapter->enabled() ? adapter : nullptr) {
+    if (adapter_ != nullptr) adapter_->set_enabled(false);
+  }
+  AdapterOff(const AdapterOff&) = delete;
+  AdapterOff& operator=(const AdapterOff&) = delete;
+  ~AdapterOff() {
+    if (adapter_ != nullptr) adapter_->set_enabled(true);
+  }
+
+ private:
+  Adapter* adapter_;
+};
+
+/// `reference` passes run without gradients and with the adapter switched off.
 ObjectiveContext make_context(const TrainingParts& parts) {
-  return {parts.model, parts.loss, [](const std::function<void()>& work) {
+  return {parts.model, parts.loss,
+          [adapter = parts.adapter](const std::function<void()>& work) {
             const at::NoGradGuard no_grad;
+            const AdapterOff off(adapter);
             work();
-          }};
+          },
+          parts.teacher};
+}
+
+void begin_pass(const TrainingParts& parts, std::int64_t step, std::size_t micro_batch,
+                bool training) {
+  if (parts.adapter != nullptr)
+    parts.adapter->begin_pass({parts.seed, step, static_cast<std::int64_t>(micro_batch), training});
 }
 
 /// Sum of the terms of one micro-batch, each with its divisor; their values are added to `metrics`.
@@ -24,14 +49,11 @@ at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weig
                        std::size_t batches, StepMetrics& metrics) {
   at::Tensor total;
   for (const ObjectiveTerm& term : terms) {
-    if (!term.in_loss) {
-      metrics.terms[term.name] += term.sum.item<double>() / static_cast<double>(batches);
-      continue;
-    }
     const double divisor =
         term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
     const at::Tensor share = term.sum * (term.scale / divisor);
     metrics.terms[term.name] += share.item<double>();
+    if (term.measured_only) continue;
     total = total.defined() ? total + share : share;
   }
   return total;
@@ -60,9 +82,11 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
     metrics.num_label_tokens += batch.num_label_tokens;
   }
   const ObjectiveContext context = make_context(parts);
-  for (const Batch& batch : batches.batches) {
-    const std::vector<ObjectiveTerm> terms = parts.objective.compute(context, batch);
+  for (std::size_t i = 0; i < batches.batches.size(); ++i) {
+    begin_pass(parts, step, i, /*training=*/true);
+    const std::vector<ObjectiveTerm> terms = parts.objective.compute(context, batches.batches[i]);
     const at::Tensor total = weigh_terms(terms, step_weight, batches.batches.size(), metrics);
+    if (!total.defined()) continue;
     metrics.loss += total.item<double>();
     if (total.requires_grad()) total.backward();
   }
@@ -88,12 +112,13 @@ StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batch
   double weight = 0;
   double sum = 0;
   const ObjectiveContext context = make_context(parts);
+  begin_pass(parts, 0, 0, /*training=*/false);
   for (const Batch& batch : batches) {
     weight += parts.objective.weight(batch);
     metrics.num_tokens += batch.num_tokens;
     metrics.num_label_tokens += batch.num_label_tokens;
     for (const ObjectiveTerm& term : parts.objective.compute(context, batch)) {
-      if (term.averaged && term.in_loss) sum += term.sum.item<double>() * term.scale;
+      if (term.averaged && !term.measured_only) sum += term.sum.item<double>() * term.scale;
     }
   }
   metrics.loss = weight > 0 ? sum / weight : 0.0;

@@ -8,6 +8,7 @@
 
 #include "engine/data/loader.h"
 #include "engine/train/optimizer_state.h"
+#include "espalier/sdk/adapter.h"
 #include "espalier/sdk/lr_scheduler.h"
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/parallel_strategy.h"
@@ -24,6 +25,9 @@ struct TrainingParts {
   ParallelStrategy* strategy = nullptr;  ///< nullptr: one process holds everything
   double max_norm = 0.0;                 ///< gradients are clipped to this norm; 0: not
   std::int64_t total_steps = 0;
+  Adapter* adapter = nullptr;  ///< attached to the model; nullptr without one
+  std::uint64_t seed = 0;      ///< of the adapter's randomness
+  Model* teacher = nullptr;    ///< frozen; nullptr without one
 };
 
 struct StepMetrics {

@@ -22,7 +22,8 @@ class LanguageModeling final : public Objective {
     terms.push_back({"loss", context.loss.from_hidden(output.hidden, labels, context.model.head()),
                      static_cast<double>(batch.num_label_tokens)});
     for (const AuxiliaryTerm& term : output.auxiliary) {
-      terms.push_back({term.name, term.value, 1.0, term.weight, false, term.weight != 0});
+      const bool measured = term.weight == 0;
+      terms.push_back({term.name, term.value, 1.0, measured ? 1.0 : term.weight, false, measured});
     }
     return terms;
   }

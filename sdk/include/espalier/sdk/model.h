@@ -143,6 +143,8 @@ struct ModelParts {
   /// Tensors of the checkpoint that the model knowingly leaves aside (a stored copy of a tied head,
   /// rotary buffers).
   std::vector<std::string> ignored_on_disk;
+  /// Parameters that adapters added: whole on every rank, trained there, no part of the checkpoint.
+  std::vector<std::shared_ptr<Parameter>> added_parameters;
 };
 
 /// Facts for capability checks and the memory plan.

@@ -20,6 +20,7 @@ struct ObjectiveContext {
   Model& model;
   Loss& loss;
   std::function<void(const std::function<void()>& work)> reference;
+  Model* teacher = nullptr;  ///< of the recipe's [teacher_model]; frozen
 };
 
 /// One summand of the step: `scale * sum / (weight of the whole step)`.
@@ -30,7 +31,8 @@ struct ObjectiveTerm {
   double scale = 1.0;
   bool averaged = true;  ///< false: the sum is already a mean over the micro-batch and is divided
                          ///< by their number
-  bool in_loss = true;   ///< false: a measurement; its mean over the micro-batches is reported
+  /// Written to the log, no part of what is minimised.
+  bool measured_only = false;
 };
 
 /// What a training step minimises. The trainer asks for the weights of all micro-batches first,

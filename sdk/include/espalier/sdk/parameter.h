@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -67,7 +68,8 @@ struct ParameterSpec {
 
 /// A weight of a model. `value` is what the optimizer updates (the autograd leaf; with a sharding
 /// strategy the local shard); `computed()` is what modules multiply with. Both are the same tensor
-/// until a strategy puts a gathered view over it. Not thread safe.
+/// until a strategy puts a gathered view over it, or an adapter a copy in its place. Not thread
+/// safe.
 class ESPALIER_API Parameter {
  public:
   /// Starts on the meta device, of dtype float32.
@@ -81,9 +83,18 @@ class ESPALIER_API Parameter {
   /// strategy.
   void set_value(at::Tensor value);
 
-  const at::Tensor& computed() const { return view_.defined() ? view_ : value_; }
+  const at::Tensor& computed() const {
+    if (substitute_ != nullptr) return substitute_->computed();
+    return view_.defined() ? view_ : value_;
+  }
   /// Lays a gathered tensor over the leaf, or takes it away when undefined.
   void set_view(at::Tensor view) { view_ = std::move(view); }
+
+  /// Another parameter of the same shape that modules multiply with instead (a copy that an adapter
+  /// trains), or nullptr.
+  void set_substitute(std::shared_ptr<const Parameter> substitute) {
+    substitute_ = std::move(substitute);
+  }
 
   bool trainable() const { return trainable_; }
   /// A buffer stays untrained.
@@ -93,6 +104,7 @@ class ESPALIER_API Parameter {
   ParameterSpec spec_;
   at::Tensor value_;
   at::Tensor view_;
+  std::shared_ptr<const Parameter> substitute_;
   bool trainable_ = true;
 };
 

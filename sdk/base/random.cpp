@@ -1,6 +1,5 @@
-#include "engine/run/random.h"
+#include "espalier/base/random.h"
 
-#include <array>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -27,11 +26,14 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::u
 
 }  // namespace
 
+std::array<std::uint32_t, 4> CounterRandom::block(std::uint64_t index) const {
+  return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+                 static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
+                static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32));
+}
+
 std::uint64_t CounterRandom::bits(std::uint64_t index) const {
-  const auto out =
-      philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-              static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
-             static_cast<std::uint32_t>(seed_), static_cast<std::uint32_t>(seed_ >> 32));
+  const auto out = block(index);
   return (std::uint64_t{out[1]} << 32) | out[0];
 }
 

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dropout.h"
+#include "espalier/nn/embedding.h"
+#include "espalier/nn/linear.h"
+#include "lora_config.h"
+
+namespace espalier::lora {
+
+/// The low-rank update of one module (Hu et al. 2021, "LoRA"; Liu et al. 2024, "DoRA"). In terms of
+/// the matrix M [out, in] of the module (W of a linear, W^T of an embedding [rows, embed]):
+///   LoRA:  M + scale B A
+///   DoRA:  (magnitude / n) (M + scale B A),  n = norms of the rows of M + scale B A, a constant in
+///          the backward pass
+/// Base of the two extensions below.
+class LoraModule {
+ public:
+  LoraModule(const Target& target, const LoraSettings& settings,
+             std::shared_ptr<const AdapterState> state);
+  LoraModule(const LoraModule&) = delete;
+  LoraModule& operator=(const LoraModule&) = delete;
+  virtual ~LoraModule() = default;
+
+  const std::string& name() const { return target_.name; }
+  const std::shared_ptr<Parameter>& weight() const;
+  double scale() const { return scale_; }
+  bool has_magnitude() const { return magnitude_ != nullptr; }
+  /// A [r, in], B [out, r], and with DoRA the magnitude [out].
+  std::vector<std::shared_ptr<Parameter>> tensors() const;
+  const std::shared_ptr<Parameter>& a() const { return a_; }
+  const std::shared_ptr<Parameter>& b() const { return b_; }
+
+  /// New values; the weight has to have its own. A linear starts with A random and B zero, an
+  /// embedding the other way round, as in PEFT.
+  void initialise(const LoraSettings& settings, std::uint64_t seed);
+
+  /// M in float32, [out, in].
+  at::Tensor matrix() const;
+  /// The weight that has the update in it, for M `matrix`, in float32.
+  at::Tensor merged(const at::Tensor& matrix) const;
+  /// A value of the weight as M.
+  at::Tensor to_matrix(const at::Tensor& weight) const { return is_linear() ? weight : weight.t(); }
+  /// The inverse, in the dtype of the weight.
+  at::Tensor to_weight(const at::Tensor& matrix) const;
+
+ protected:
+  const LoraSettings& settings() const { return settings_; }
+  const AdapterState& state() const { return *state_; }
+  bool drops() const { return state_->position.training && settings_.dropout > 0; }
+  at::Tensor mask(const at::Tensor& like) const {
+    return dropout_mask(like, settings_.dropout, state_->position, name());
+  }
+  /// magnitude / n, [out] float32.
+  at::Tensor magnitude_factor() const;
+
+ private:
+  bool is_linear() const { return target_.linear != nullptr; }
+  at::Tensor row_norms() const;
+
+  Target target_;
+  LoraSettings settings_;
+  std::shared_ptr<const AdapterState> state_;
+  double scale_;
+  std::shared_ptr<Parameter> a_;
+  std::shared_ptr<Parameter> b_;
+  std::shared_ptr<Parameter> magnitude_;
+  mutable at::Tensor squared_norms_;  ///< of the rows of M; the weight is frozen
+};
+
+class LoraLinear final : public LoraModule, public nn::LinearExtension {
+ public:
+  using LoraModule::LoraModule;
+  at::Tensor apply(const nn::Linear& linear, const at::Tensor& input, at::Tensor output) override;
+  std::vector<std::shared_ptr<Parameter>> parameters() const override { return tensors(); }
+
+ private:
+  at::Tensor apply_dora(const nn::Linear& linear, const at::Tensor& input, at::Tensor output);
+};
+
+/// Without dropout, as in PEFT.
+class LoraEmbedding final : public LoraModule, public nn::EmbeddingExtension {
+ public:
+  using LoraModule::LoraModule;
+  at::Tensor apply(const nn::Embedding& embedding, const at::Tensor& ids,
+                   at::Tensor output) override;
+  std::vector<std::shared_ptr<Parameter>> parameters() const override { return tensors(); }
+};
+
+/// Prefix of every tensor in PEFT's files.
+inline constexpr const char* kTensorPrefix = "base_model.model.";
+
+}  // namespace espalier::lora
