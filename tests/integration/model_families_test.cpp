@@ -206,7 +206,7 @@ TEST(ConfigsThatAFamilyCantBuild, AreRefusedByNameOfTheKey) {
 
 // ---- which plugin serves a folder ----
 
-TEST(Resolution, TakesTheModelTypeWhereTheArchitectureIsUnknown) {
+TEST(Resolution, TakesTheModelTypeOfACheckpointWithoutAHead) {
   EXPECT_EQ(error_of("olmo2", R"({"architectures": ["Olmo2Model"]})"), "");
   EXPECT_EQ(error_of("olmo2", R"({"architectures": null})"), "");
 }
@@ -223,7 +223,7 @@ TEST(Resolution, NamesTheNearestWhereNothingServesTheFolder) {
 
 TEST(Resolution, DoesNotGuessWhereTheFolderBringsItsOwnCode) {
   const std::string error = error_of(
-      "olmo2", R"({"architectures": ["MyOlmo"], "auto_map": {"AutoModel": "code.MyOlmo"}})");
+      "olmo2", R"({"architectures": ["OlmoModel"], "auto_map": {"AutoModel": "code.OlmoModel"}})");
   EXPECT_NE(error.find("no plugin serves this model"), std::string::npos) << error;
 }
 
