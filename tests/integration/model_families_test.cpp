@@ -206,7 +206,7 @@ TEST(ConfigsThatAFamilyCantBuild, AreRefusedByNameOfTheKey) {
 
 // ---- which plugin serves a folder ----
 
-TEST(Resolution, TakesTheModelTypeOfACheckpointWithoutAHead) {
+TEST(Resolution, TakesTheModelTypeOfAnotherClassOfTheFamily) {
   EXPECT_EQ(error_of("olmo2", R"({"architectures": ["Olmo2Model"]})"), "");
   EXPECT_EQ(error_of("olmo2", R"({"architectures": null})"), "");
 }
