@@ -63,6 +63,7 @@ std::optional<ComponentRef> only_provider(const Catalog& catalog, const char* ki
   const std::vector<ComponentRef> providers = catalog.serving("ModelProvider", kind, name);
   if (providers.size() > 1) {
     std::vector<std::string> names;
+    names.reserve(providers.size());
     for (const ComponentRef& provider : providers) names.push_back(provider.qualified_name());
     throw_bad_input("more than one plugin serves '" + name + "'", join_names(names), "one of them",
                     path, "take the others out of the plugin folders");

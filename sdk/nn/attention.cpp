@@ -64,6 +64,7 @@ Attention::Attention(const ModuleScope& scope, const DecoderSpec& spec, std::int
       fused_layout_(spec.fused_layout),
       layer_spec_(spec.layer(layer)),
       core_(std::make_shared<DocumentAttention>()) {
+  scale_ *= layer_spec_.attention_scale;
   if (layer_spec_.rotary) interleaved_rotary_ = spec.rotary.at(*layer_spec_.rotary).interleaved;
   make_projections(scope, spec);
   ModuleScope owner = scope;

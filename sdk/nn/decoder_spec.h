@@ -74,6 +74,7 @@ struct LayerSpec {
   std::optional<std::int64_t> sliding_window;  ///< keys at distance < window are seen
   /// Which of DecoderSpec::rotary turns queries and keys; none in a layer without positions (NoPE).
   std::optional<std::size_t> rotary;
+  double attention_scale = 1.0;  ///< a further factor on the scores
 };
 
 /// A decoder family as data: what differs between families that share the plan of a decoder layer.

@@ -1,6 +1,7 @@
 // Every dense decoder family, held against what transformers computes on the same tiny model; each
 // folder below tests/fixtures/families is one case.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/nn/alibi.h"
+#include "espalier/nn/attention_core.h"
 #include "espalier/nn/embedding.h"
 #include "fixture_path.h"
 #include "support/temporary_folder.h"
@@ -92,51 +94,68 @@ TEST_P(Family, ContinuesAPromptAsTransformersDoes) {
             ids_of("greedy_repetition_penalty"));
 }
 
-TEST_P(Family, IsExportedUnderTheNamesItWasReadFrom) {
-  const LoadedModel loaded = library_.from_pretrained(folder(), in_float32());
-  const testing::TemporaryFolder temporary;
-  const std::string exported = temporary.file("exported");
-  export_model(loaded, exported, nullptr);
-  const auto original = read_tensors(folder() + "/model.safetensors");
-  const auto written = read_tensors(exported + "/model.safetensors");
-  ASSERT_EQ(written.size(), original.size());
-  for (const auto& [name, tensor] : original) {
-    ASSERT_TRUE(written.contains(name)) << name;
-    EXPECT_TRUE(tensor.equal(written.at(name))) << name;
+INSTANTIATE_TEST_SUITE_P(Decoders, Family, ::testing::ValuesIn(families()),
+                         [](const auto& info) { return info.param; });
+
+// One process for all families: loading LibTorch takes longer than these.
+
+TEST(AllFamilies, AreExportedUnderTheNamesTheyWereReadFrom) {
+  ComponentLibrary library;
+  for (const std::string& family : families()) {
+    SCOPED_TRACE(family);
+    const std::string folder = fixture_path("families/" + family);
+    const LoadedModel loaded = library.from_pretrained(folder, in_float32());
+    const testing::TemporaryFolder temporary;
+    const std::string exported = temporary.file("exported");
+    export_model(loaded, exported, nullptr);
+    const auto original = read_tensors(folder + "/model.safetensors");
+    const auto written = read_tensors(exported + "/model.safetensors");
+    ASSERT_EQ(written.size(), original.size());
+    for (const auto& [name, tensor] : original) {
+      ASSERT_TRUE(written.contains(name)) << name;
+      EXPECT_TRUE(tensor.equal(written.at(name))) << name;
+    }
   }
 }
 
-TEST_P(Family, StartsFromItsConfigAlone) {
-  ModelLoadOptions options = in_float32();
-  options.random_weights = true;
-  const LoadedModel loaded = library_.from_pretrained(folder(), options);
+/// Logits of the main batch of a family's dump, [batch, seq, vocab] in float32.
+at::Tensor logits_of(const LoadedModel& loaded, const at::Tensor& input_ids) {
   ModelInput input;
-  input.tensors = {{"input_ids", read_tensors(folder() + "/expected.safetensors").at("input_ids")}};
+  input.tensors = {{"input_ids", input_ids}};
   const ModelOutput output = loaded.model->forward(input);
-  EXPECT_TRUE(output.hidden.isfinite().all().item<bool>());
+  EXPECT_EQ(output.hidden.scalar_type(), loaded.compute_dtype);
+  return output.layout.unflatten(loaded.model->head().project(output.hidden)).to(at::kFloat);
 }
 
-TEST_P(Family, RunsInBfloat16) {
+TEST(AllFamilies, StartFromTheirConfigAlone) {
+  ComponentLibrary library;
+  ModelLoadOptions options = in_float32();
+  options.random_weights = true;
+  for (const std::string& family : families()) {
+    SCOPED_TRACE(family);
+    const std::string folder = fixture_path("families/" + family);
+    const LoadedModel loaded = library.from_pretrained(folder, options);
+    const auto expected = read_tensors(folder + "/expected.safetensors");
+    EXPECT_TRUE(logits_of(loaded, expected.at("input_ids")).isfinite().all().item<bool>());
+  }
+}
+
+TEST(AllFamilies, RunInBfloat16) {
+  ComponentLibrary library;
   ModelLoadOptions options;
   options.dtype = "bfloat16";
   options.compute_dtype = "bfloat16";
-  const LoadedModel loaded = library_.from_pretrained(folder(), options);
-  const auto expected = read_tensors(folder() + "/expected.safetensors");
-  ModelInput input;
-  input.tensors = {{"input_ids", expected.at("input_ids")}};
-  const ModelOutput output = loaded.model->forward(input);
-  EXPECT_EQ(output.hidden.scalar_type(), at::kBFloat16);
-  const at::Tensor logits =
-      output.layout.unflatten(loaded.model->head().project(output.hidden)).to(at::kFloat);
-  const at::Tensor& reference = expected.at("logits");
-  // bf16 has 8 bits, and a handful of layers add up a few roundings: a wrong dtype or factor is far
-  // off.
-  EXPECT_LT((logits - reference).abs().mean().item<double>(),
-            0.02 * reference.abs().max().item<double>());
+  for (const std::string& family : families()) {
+    SCOPED_TRACE(family);
+    const std::string folder = fixture_path("families/" + family);
+    const LoadedModel loaded = library.from_pretrained(folder, options);
+    const auto expected = read_tensors(folder + "/expected.safetensors");
+    const at::Tensor& reference = expected.at("logits");
+    const at::Tensor difference = logits_of(loaded, expected.at("input_ids")) - reference;
+    // bf16 has 8 bits, and a few layers add up a few roundings: a wrong dtype or factor is far off.
+    EXPECT_LT(difference.abs().mean().item<double>(), 0.02 * reference.abs().max().item<double>());
+  }
 }
-
-INSTANTIATE_TEST_SUITE_P(Decoders, Family, ::testing::ValuesIn(families()),
-                         [](const auto& info) { return info.param; });
 
 // ---- configs that a family can't build ----
 
@@ -164,36 +183,30 @@ std::string error_of(const std::string& family, const char* patch) {
   return {};
 }
 
-class Refused : public ::testing::TestWithParam<Refusal> {};
-
-TEST_P(Refused, NamesTheKey) {
-  const std::string error = error_of(GetParam().family, GetParam().patch);
-  EXPECT_NE(error.find(GetParam().message), std::string::npos) << error;
+TEST(ConfigsThatAFamilyCantBuild, AreRefusedByNameOfTheKey) {
+  const std::vector<Refusal> refusals = {
+      {"gemma2", R"({"use_bidirectional_attention": true})", "use_bidirectional_attention"},
+      {"gemma2", R"({"sliding_window": null})", "sliding_window"},
+      {"gemma3", R"({"layer_types": ["chunked_attention", "full_attention"]})", "layer_types"},
+      {"cohere2", R"({"layer_types": ["full_attention"]})", "layer_types"},
+      {"smollm3", R"({"no_rope_layers": [1]})", "no_rope_layers"},
+      {"phi3", R"({"rope_scaling": {"type": "linear", "factor": 2.0}})", "longrope"},
+      {"falcon_grouped", R"({"parallel_attn": false})", "parallel_attn"},
+      {"falcon", R"({"num_ln_in_parallel_attn": 2})", "num_ln_in_parallel_attn"},
+      {"glm4", R"({"partial_rotary_factor": 0.4})", "partial_rotary_factor"},
+      {"qwen3", R"({"partial_rotary_factor": 0.5})", "whole heads"},
+      {"granite", R"({"logits_scaling": 0.0})", "logits_scaling"},
+      {"olmo2", R"({"num_key_value_heads": 3})", "num_key_value_heads"},
+      {"opt", R"({"pad_token_id": 99})", "pad_token_id"}};
+  for (const Refusal& refusal : refusals) {
+    const std::string error = error_of(refusal.family, refusal.patch);
+    EXPECT_NE(error.find(refusal.message), std::string::npos) << refusal.patch << "\n" << error;
+  }
 }
-
-INSTANTIATE_TEST_SUITE_P(
-    Configs, Refused,
-    ::testing::Values(
-        Refusal{"gemma2", R"({"use_bidirectional_attention": true})",
-                "use_bidirectional_attention"},
-        Refusal{"gemma2", R"({"sliding_window": null})", "sliding_window"},
-        Refusal{"gemma3", R"({"layer_types": ["chunked_attention", "full_attention"]})",
-                "layer_types"},
-        Refusal{"cohere2", R"({"layer_types": ["full_attention"]})", "layer_types"},
-        Refusal{"smollm3", R"({"no_rope_layers": [1]})", "no_rope_layers"},
-        Refusal{"phi3", R"({"rope_scaling": {"type": "linear", "factor": 2.0}})", "longrope"},
-        Refusal{"falcon_grouped", R"({"parallel_attn": false})", "parallel_attn"},
-        Refusal{"falcon", R"({"num_ln_in_parallel_attn": 2})", "num_ln_in_parallel_attn"},
-        Refusal{"glm4", R"({"partial_rotary_factor": 0.4})", "partial_rotary_factor"},
-        Refusal{"qwen3", R"({"partial_rotary_factor": 0.5})", "whole heads"},
-        Refusal{"granite", R"({"logits_scaling": 0.0})", "logits_scaling"},
-        Refusal{"olmo2", R"({"num_key_value_heads": 3})", "num_key_value_heads"},
-        Refusal{"opt", R"({"pad_token_id": 99})", "pad_token_id"}),
-    [](const auto& info) { return std::string(info.param.family) + std::to_string(info.index); });
 
 // ---- which plugin serves a folder ----
 
-TEST(Resolution, TakesTheModelTypeWhereTheArchitectureIsUnknown) {
+TEST(Resolution, TakesTheModelTypeOfAnotherClassOfTheFamily) {
   EXPECT_EQ(error_of("olmo2", R"({"architectures": ["Olmo2Model"]})"), "");
   EXPECT_EQ(error_of("olmo2", R"({"architectures": null})"), "");
 }
@@ -210,8 +223,28 @@ TEST(Resolution, NamesTheNearestWhereNothingServesTheFolder) {
 
 TEST(Resolution, DoesNotGuessWhereTheFolderBringsItsOwnCode) {
   const std::string error = error_of(
-      "olmo2", R"({"architectures": ["MyOlmo"], "auto_map": {"AutoModel": "code.MyOlmo"}})");
+      "olmo2", R"({"architectures": ["OlmoModel"], "auto_map": {"AutoModel": "code.OlmoModel"}})");
   EXPECT_NE(error.find("no plugin serves this model"), std::string::npos) << error;
+}
+
+// ---- attention with scores written out ----
+
+TEST(DocumentAttention, GivesTheSameWithScoresWrittenOut) {
+  BatchContext batch;
+  batch.layout.document_starts = {0, 700, 1100};
+  const at::Tensor q = at::randn({1100, 4, 8});
+  const at::Tensor k = at::randn({1100, 2, 8});
+  const at::Tensor v = at::randn({1100, 2, 8});
+  nn::DocumentAttention core;
+  for (const std::int64_t window : {0, 150, 300}) {
+    nn::AttentionContext context{batch};
+    context.scale = 0.3;
+    if (window > 0) context.sliding_window = window;
+    const at::Tensor fused = core.attend(q, k, v, context);
+    context.soft_cap = 1e5;  // far beyond any score: no more than rounding
+    const at::Tensor written_out = core.attend(q, k, v, context);
+    EXPECT_LT((fused - written_out).abs().max().item<double>(), 1e-5) << "window " << window;
+  }
 }
 
 // ---- ALiBi ----

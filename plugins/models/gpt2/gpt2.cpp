@@ -45,6 +45,13 @@ nn::DecoderSpec decoder_spec(const Value& config) {
   spec.transposed_linears = true;
   spec.activation = ops::activation_from_name(read.text("activation_function", "gelu_new"));
   if (!read.flag("scale_attn_weights", true)) spec.attention_scale = 1.0;
+  if (read.flag("scale_attn_by_inverse_layer_idx", false)) {
+    for (std::int64_t layer = 0; layer < spec.num_layers; ++layer) {
+      nn::LayerSpec own;
+      own.attention_scale = 1.0 / static_cast<double>(layer + 1);
+      spec.layers.push_back(own);
+    }
+  }
   spec.tie_word_embeddings = read.flag("tie_word_embeddings", true);
   spec.initializer_range = read.number("initializer_range", 0.02);
   spec.ignored_on_disk = {"transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias"};
@@ -55,8 +62,6 @@ class Gpt2Provider final : public ModelProvider {
  public:
   std::string accepts(const Value& config) const override {
     const ConfigReader read(config);
-    if (read.flag("scale_attn_by_inverse_layer_idx", false))
-      return "scale_attn_by_inverse_layer_idx is not supported";
     if (read.flag("add_cross_attention", false)) return "add_cross_attention is not supported";
     return {};
   }

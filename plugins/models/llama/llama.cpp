@@ -20,7 +20,7 @@ nn::DecoderSpec llama_spec(const Value& config) {
 nn::DecoderSpec mistral_spec(const Value& config) {
   nn::ConfigDefaults defaults;
   defaults.num_key_value_heads = 8;
-  defaults.max_position_embeddings = 4096 * 32;
+  defaults.max_position_embeddings = 131072;
   nn::DecoderSpec spec = nn::decoder_spec_from_config(config, defaults);
   // The window is in force in every layer, whatever `layer_types` says.
   if (const auto window = nn::sliding_window_from_config(config, 4096)) {
