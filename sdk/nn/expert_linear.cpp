@@ -41,11 +41,11 @@ ExpertLinear::ExpertLinear(ModuleScope scope, const ExpertLinearSpec& spec)
                        {Initialisation::Kind::kNormal, spec.initial_standard_deviation}};
   DiskMapping mapping =
       spec.disk_names.empty() ? fused_mapping(weight) : expert_mapping(weight, spec.disk_names);
-  weight_ = scope.parameter(std::move(weight), std::move(mapping));
+  weight_ = scope.parameter(weight, std::move(mapping));
   if (spec.bias) {
     ParameterSpec bias{name_ + "_bias", {spec.experts, spec.out}, {}};
     DiskMapping bias_mapping = identity_mapping(bias);
-    bias_ = scope.parameter(std::move(bias), std::move(bias_mapping));
+    bias_ = scope.parameter(bias, std::move(bias_mapping));
   }
   scope.parts().expert_linears.push_back(this);
 }

@@ -31,7 +31,7 @@ Router::Router(ModuleScope scope, const RouterSpec& spec, std::int64_t hidden_si
     ParameterSpec buffer{scope.qualified("e_score_correction_bias"), {experts}, {}};
     buffer.buffer = true;
     DiskMapping mapping = identity_mapping(buffer);
-    correction_ = scope.parameter(std::move(buffer), std::move(mapping));
+    correction_ = scope.parameter(buffer, std::move(mapping));
   }
 }
 
