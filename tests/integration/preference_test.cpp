@@ -221,6 +221,12 @@ TEST(Dpo, ABatchThatIsNoPairsIsRefused) {
   EXPECT_THROW(run.step({batch}, 1), Error);
 }
 
+TEST(Dpo, WithoutAnAdapterThereIsNoReference) {
+  PreferenceRun run("dpo", "{}");
+  TrainingParts parts{*run.loaded.model, *run.objective, *run.loss, *run.optimizer, *run.schedule};
+  EXPECT_THROW(train_step(parts, {{pairs_batch()}, 0, {}}, 1), Error);
+}
+
 // --- distillation ---
 
 testing::ProcessResult distil(const TemporaryFolder& folder, const std::string& teacher) {

@@ -35,7 +35,7 @@ ObjectiveContext make_context(const TrainingParts& parts) {
             const AdapterOff off(adapter);
             work();
           },
-          parts.teacher};
+          parts.teacher, parts.adapter != nullptr};
 }
 
 void begin_pass(const TrainingParts& parts, std::int64_t step, std::size_t micro_batch,

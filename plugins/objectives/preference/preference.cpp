@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "answer_scores.h"
+#include "espalier/base/error.h"
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/plugin.h"
 
@@ -72,6 +73,11 @@ class Dpo final : public PairObjective {
         options_{shape_of(config.loss_type), config.beta, config.label_smoothing} {}
 
   std::vector<ObjectiveTerm> compute(const ObjectiveContext& context, const Batch& batch) override {
+    if (!config_.reference_free && !context.has_reference) {
+      throw_bad_input("there is no model before training to compare with", {},
+                      "an adapter, which is switched off for the reference", "[objective]",
+                      "add a [peft] section, or set reference_free = true");
+    }
     AnswerScores reference;
     if (!config_.reference_free)
       context.reference([&] { reference = score_answers(context.model, batch); });

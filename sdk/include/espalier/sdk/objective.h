@@ -21,6 +21,9 @@ struct ObjectiveContext {
   Loss& loss;
   std::function<void(const std::function<void()>& work)> reference;
   Model* teacher = nullptr;  ///< of the recipe's [teacher_model]; frozen
+  /// True where an adapter is attached: `reference` then sees another model than the one in
+  /// training.
+  bool has_reference = false;
 };
 
 /// One summand of the step: `scale * sum / (weight of the whole step)`.
