@@ -44,8 +44,8 @@ std::string open_cuda() {
     return std::string("LibTorch's CUDA library can't be opened: ") + ::dlerror();
   if (!at::globalContext().hasCUDA()) return "LibTorch's CUDA library finds no GPU";
   at::globalContext().lazyInitDevice(at::kCUDA);
-  // A resumed run has to give the same bits; attention does so only where that is required.
-  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  // A resumed run has to give the same bits. Ops that have no deterministic form say so.
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   return {};
 }
 
