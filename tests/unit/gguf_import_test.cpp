@@ -13,6 +13,7 @@
 #include "espalier/base/half_precision.h"
 #include "espalier/base/json.h"
 #include "espalier/base/safetensors.h"
+#include "espalier/base/sha256.h"
 #include "fixture_path.h"
 #include "gguf_builder.h"
 #include "temporary_folder.h"
@@ -159,6 +160,34 @@ TEST_F(GgufImport, GivesTheTensorsOfTheOriginalExactly) {
       ++compared;
     }
     EXPECT_EQ(compared, found.names().size());
+  }
+}
+
+/// The values of a tensor as float32.
+std::vector<float> as_floats(DType dtype, std::span<const std::byte> bytes) {
+  if (dtype == DType::kF32) return floats_of(bytes);
+  std::vector<std::uint16_t> halves(bytes.size() / sizeof(std::uint16_t));
+  std::memcpy(halves.data(), bytes.data(), bytes.size());
+  std::vector<float> values;
+  values.reserve(halves.size());
+  for (const std::uint16_t half : halves)
+    values.push_back(dtype == DType::kBF16 ? bfloat16_to_float(half) : half_to_float(half));
+  return values;
+}
+
+TEST_F(GgufImport, GivesTheValuesOfEveryTypeExactly) {
+  const Value digests = read_json_file(fixture_path("gguf/digests.json"));
+  EXPECT_EQ(digests.as_table().size(), 10U);
+  for (const auto& [name, tensors] : digests.as_table()) {
+    import_gguf(fixture_path("gguf/" + name + ".gguf"), folder_ / name);
+    const CheckpointReader found(folder_ / name);
+    EXPECT_EQ(found.names().size(), tensors.as_table().size()) << name;
+    for (const auto& [tensor, digest] : tensors.as_table()) {
+      ASSERT_TRUE(found.contains(tensor)) << name << " " << tensor;
+      const std::vector<float> values = as_floats(found.at(tensor).dtype, found.data(tensor));
+      EXPECT_EQ(sha256(std::as_bytes(std::span(values))), digest.as_string())
+          << name << " " << tensor;
+    }
   }
 }
 
