@@ -116,6 +116,7 @@ void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& op
   sync_folder(folder.parent_path().string());
   try {
     std::vector<TensorSource> weights;
+    weights.reserve(parameters.size());
     for (const auto& parameter : parameters)
       weights.push_back(tensor_source(parameter->name(), parameter->value()));
     write_safetensors((saving / "model.safetensors").string(), weights);
@@ -208,7 +209,7 @@ std::optional<std::string> CheckpointStore::latest() {
 TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimizer& optimizer,
                                  const std::vector<std::shared_ptr<Parameter>>& parameters) {
   const fs::path folder(checkpoint);
-  const TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
+  TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
   const std::string weights = (folder / "model.safetensors").string();
   std::map<std::string, at::Tensor> tensors = read_tensors(weights);
   for (const auto& parameter : parameters)

@@ -27,6 +27,7 @@ void check_patterns(const ParameterGroupConfig& group,
                     const std::vector<std::shared_ptr<Parameter>>& parameters) {
   for (const std::string& pattern : group.patterns) {
     std::vector<std::string> names;
+    names.reserve(parameters.size());
     for (const auto& parameter : parameters) names.push_back(parameter->name());
     if (std::any_of(names.begin(), names.end(),
                     [&](const auto& name) { return matches(name, {pattern}); }))

@@ -54,7 +54,7 @@ cuda::Stream stream_of(const at::Tensor& tensor) {
   return c10::cuda::getCurrentCUDAStream(tensor.device().index()).stream();
 }
 
-at::Tensor empty_floats(std::vector<std::int64_t> shape, const at::Tensor& like) {
+at::Tensor empty_floats(at::IntArrayRef shape, const at::Tensor& like) {
   return at::empty(shape, like.options().dtype(at::kFloat));
 }
 

@@ -77,9 +77,7 @@ at::Tensor gradient(const at::Tensor& output, const at::Tensor& input,
 
 class CudaKernels : public ::testing::TestWithParam<at::ScalarType> {
  protected:
-  at::Tensor random(std::vector<std::int64_t> shape) const {
-    return at::randn(shape).to(GetParam());
-  }
+  at::Tensor random(at::IntArrayRef shape) const { return at::randn(shape).to(GetParam()); }
 };
 
 template <int N, int Threads>

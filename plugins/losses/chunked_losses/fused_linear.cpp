@@ -95,7 +95,7 @@ at::Tensor fused_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor
         weight_gradients[i] = gradient;
     }
   }
-  const at::Tensor loss = at::zeros({}, at::TensorOptions().dtype(at::kFloat)).fill_(sum);
+  at::Tensor loss = at::zeros({}, at::TensorOptions().dtype(at::kFloat)).fill_(sum);
   if (!wanted) return loss;
   variable_list inputs = {hidden};
   variable_list gradients = {hidden_gradient};

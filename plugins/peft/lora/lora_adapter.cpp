@@ -121,7 +121,9 @@ void LoraAdapter::initialise(Model&, std::uint64_t seed) {
 }
 
 void LoraAdapter::take_base_weights(const std::map<std::string, at::Tensor>& weights) {
-  for (const auto& [name, value] : weights) {
+  for (const auto& entry : weights) {
+    const std::string& name = entry.first;
+    const at::Tensor& value = entry.second;
     const auto module =
         std::find_if(modules_.begin(), modules_.end(), [&](const std::shared_ptr<LoraModule>& m) {
           return kTensorPrefix + m->name() + ".base_layer.weight" == name;

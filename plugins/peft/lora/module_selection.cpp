@@ -166,6 +166,7 @@ std::vector<Target> select_modules(Model& model, const Selection& selection,
                                    const std::vector<std::string>& modules_to_save) {
   const std::vector<Target> all = targets_of(model);
   std::vector<std::string> names;
+  names.reserve(all.size());
   for (const Target& target : all) names.push_back(target.name);
   ProblemList problems;
   if (!selection.plain_names) {

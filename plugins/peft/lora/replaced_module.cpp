@@ -94,7 +94,7 @@ class Replacer {
 
   std::shared_ptr<Parameter> copy_of(const std::shared_ptr<Parameter>& base,
                                      const std::string& name, bool substitutes) {
-    const auto copy = std::make_shared<Parameter>(
+    auto copy = std::make_shared<Parameter>(
         ParameterSpec{kTensorPrefix + name, base->spec().dimensions, {}});
     const ModelParts& parts = model_.parts();
     const auto mapping = std::find_if(parts.mappings.begin(), parts.mappings.end(),
