@@ -17,12 +17,12 @@ namespace espalier::testing {
 
 /// The plugins of this build, loaded as the program loads them; once, for the whole process.
 inline std::shared_ptr<Dataset> make_dataset(const std::string& type, const Table& config) {
-  static const plugin::Catalog catalog =
+  static const plugin::Catalog kCatalog =
       plugin::Catalog::scan({.folders = {environment("ESPALIER_TEST_BUILD") + "/../lib/plugins"},
                              .environment = false,
                              .installation = false});
   static plugin::PluginHost host;
-  const plugin::ComponentRef component = catalog.component(Dataset::kInterface.name, type);
+  const plugin::ComponentRef component = kCatalog.component(Dataset::kInterface.name, type);
   host.load({component.plugin});
   return host.create<Dataset>(component, config);
 }
