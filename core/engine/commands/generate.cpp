@@ -91,7 +91,7 @@ int run_generate(const EngineCall& call) {
     load_options.dtype = dtype;
     load_options.compute_dtype = dtype;
   }
-  if (const std::string device = call.text("device"); !device.empty()) load_options.device = device;
+  load_options.device = call.text("device");
   const std::string folder = call.text("model");
   std::shared_ptr<const Tokenizer> tokenizer;
   if (fs::exists(fs::path(folder) / "tokenizer.json")) tokenizer = text::load_tokenizer(folder);

@@ -46,7 +46,7 @@ int run_parity(const EngineCall& call) {
     ModelLoadOptions options;
     options.dtype = dtype;
     options.compute_dtype = dtype;
-    if (const std::string device = call.text("device"); !device.empty()) options.device = device;
+    options.device = call.text("device");
     return load_model(*provider, call.text("model"), options, call.adapter("peft"));
   };
   const std::vector<ParityRow> rows =

@@ -114,7 +114,7 @@ int run_score(const EngineCall& call) {
   // The numbers of the weights as they are: float32 arithmetic unless another dtype is asked for.
   options.dtype = call.text("dtype").empty() ? "auto" : call.text("dtype");
   options.compute_dtype = call.text("dtype").empty() ? "float32" : call.text("dtype");
-  if (const std::string device = call.text("device"); !device.empty()) options.device = device;
+  options.device = call.text("device");
   const bool is_text = call.option("input").is_null();
   const std::map<std::string, at::Tensor> batch =
       is_text ? std::map<std::string, at::Tensor>() : read_batch(call.text("input"));

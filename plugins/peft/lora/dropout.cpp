@@ -33,7 +33,7 @@ at::Tensor dropout_mask(const at::Tensor& like, double share, const PassPosition
       }
     }
   });
-  return mask.to(like.scalar_type());
+  return mask.to(like.device(), like.scalar_type());
 }
 
 }  // namespace espalier::lora

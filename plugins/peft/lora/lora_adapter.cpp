@@ -106,7 +106,7 @@ void LoraAdapter::add_module(const Target& target) {
   modules_.push_back(std::move(module));
 }
 
-void LoraAdapter::initialise(Model&, std::uint64_t seed) {
+void LoraAdapter::initialise(Model& model, std::uint64_t seed) {
   for (const Replacement& replacement : replacements_)
     replacement.copy->set_value(replacement.base->value().detach().clone());
   if (folder_.empty()) {
@@ -117,7 +117,10 @@ void LoraAdapter::initialise(Model&, std::uint64_t seed) {
   for (std::size_t i = 0; i < replacements_.size(); ++i) {
     dtypes[dtypes.size() - replacements_.size() + i] = replacements_[i].base->value().scalar_type();
   }
-  take_base_weights(read_adapter_values(folder_, parameters_, mappings_, dtypes));
+  const auto base_weights = read_adapter_values(folder_, parameters_, mappings_, dtypes);
+  const at::Device device = model.parts().parameters.front()->value().device();
+  for (const auto& parameter : parameters_) parameter->set_value(parameter->value().to(device));
+  take_base_weights(base_weights);
 }
 
 void LoraAdapter::take_base_weights(const std::map<std::string, at::Tensor>& weights) {
@@ -136,7 +139,7 @@ void LoraAdapter::take_base_weights(const std::map<std::string, at::Tensor>& wei
                       folder_, "the adapter belongs to another base model");
     }
     Parameter& weight = *(*module)->weight();
-    weight.set_value(value.to(weight.value().scalar_type()));
+    weight.set_value(value.to(weight.value().device(), weight.value().scalar_type()));
     restored_.insert((*module)->name());
   }
 }

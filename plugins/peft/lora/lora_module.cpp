@@ -120,8 +120,11 @@ void LoraModule::initialise(const LoraSettings& settings, std::uint64_t seed) {
   const auto zeros = [](const Parameter& parameter) {
     return at::zeros(parameter.spec().shape(), at::TensorOptions().dtype(at::kFloat));
   };
-  a_->set_value((is_linear() ? start_of_a(*a_, settings.init, seed) : zeros(*a_)).to(dtype));
-  b_->set_value((is_linear() ? zeros(*b_) : random_values(*b_, seed, 1.0, 0)).to(dtype));
+  const at::Device device = weight()->value().device();
+  const at::Tensor a = is_linear() ? start_of_a(*a_, settings.init, seed) : zeros(*a_);
+  const at::Tensor b = is_linear() ? zeros(*b_) : random_values(*b_, seed, 1.0, 0);
+  a_->set_value(a.to(device, dtype));
+  b_->set_value(b.to(device, dtype));
   if (magnitude_ != nullptr) {
     const at::NoGradGuard no_grad;
     magnitude_->set_value(row_norms().to(dtype));
