@@ -23,13 +23,8 @@ if(ESPALIER_CCACHE)
       CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ESPALIER_CCACHE})
 endif()
 
-add_library(espalier_flags INTERFACE)
-target_compile_features(espalier_flags INTERFACE cxx_std_20)
-target_compile_options(espalier_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers
-  $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique -fpch-preprocess>
-  # GCC splits off empty ".cold" parts, whose unwind entries share an address with the next function; lld 14 keeps only
-  # the first entry of an address, and an exception through that function then aborts the program.
-  $<$<CXX_COMPILER_ID:GNU>:-fno-reorder-blocks-and-partition>)
+include(EspalierFlags)
+target_compile_options(espalier_flags BEFORE INTERFACE -Wall -Wextra -Wno-missing-field-initializers)
 find_program(ESPALIER_LLD ld.lld)
 if(ESPALIER_LLD)
   target_link_options(espalier_flags INTERFACE -fuse-ld=lld)

@@ -4,6 +4,7 @@
 
 #include "config/model_path.h"
 #include "espalier/base/error.h"
+#include "espalier/base/location.h"
 #include "plugin/adapter_provider.h"
 #include "plugin/dependencies.h"
 #include "plugin/library.h"
@@ -14,11 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// libespalier_engine.so beside this program: ../lib of it, in a build tree and when installed.
-std::string engine_path() {
-  const fs::path program = fs::read_symlink("/proc/self/exe");
-  return (program.parent_path().parent_path() / "lib" / "libespalier_engine.so").string();
-}
+std::string engine_path() { return library_folder() + "/libespalier_engine.so"; }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "app/command.h"
+#include "app/libtorch.h"
 #include "app/options.h"
 #include "app/terminal.h"
 #include "espalier/base/error.h"
@@ -47,7 +48,8 @@ const Command& find_command(const std::string& name) {
                   "the command line", hint.empty() ? "see espalier --help" : hint);
 }
 
-int run(const std::vector<std::string>& words) {
+int run(const std::vector<std::string>& words, char** arguments) {
+  use_chosen_libtorch(arguments);
   if (words.empty()) {
     print_overview();
     return exit_code(ErrorCode::kBadInput);
@@ -64,7 +66,7 @@ int run(const std::vector<std::string>& words) {
 }
 
 /// Turns everything that can go wrong into a message and an exit code.
-int run_guarded(const std::vector<std::string>& words) {
+int run_guarded(const std::vector<std::string>& words, char** arguments) {
   const auto report = [&](const Error& error) {
     print_error(error);
     // Scripts that asked for JSON read stdout; people read stderr.
@@ -73,7 +75,7 @@ int run_guarded(const std::vector<std::string>& words) {
     return exit_code(error.code());
   };
   try {
-    return run(words);
+    return run(words, arguments);
   } catch (const HelpRequested&) {
     return 0;
   } catch (const Error& error) {
@@ -111,7 +113,7 @@ int flush_output(int code) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> words(argv + 1, argv + std::max(argc, 1));
-  const int code = espalier::app::flush_output(espalier::app::run_guarded(words));
+  const int code = espalier::app::flush_output(espalier::app::run_guarded(words, argv));
   std::fflush(stderr);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   return code;  // leak checks run at a normal exit

@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "app/libtorch.h"
 #include "app/plugins.h"
 #include "app/terminal.h"
 #include "espalier/base/file.h"
@@ -65,27 +66,6 @@ std::string gibibytes(double bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f GiB", bytes / (1024.0 * 1024.0 * 1024.0));
   return text;
-}
-
-/// The folder in which the engine finds LibTorch, read from the engine's own link information.
-std::string libtorch_place() {
-  namespace fs = std::filesystem;
-  const std::string folder = library_folder();
-  const std::string engine = folder + "/libespalier_engine.so";
-  std::error_code error;
-  if (!fs::exists(engine, error)) return "not needed: this build has no engine";
-  try {
-    const MappedFile file(engine);
-    for (std::string place : plugin::ElfReader(file.bytes(), engine).run_path()) {
-      if (const std::size_t origin = place.find("$ORIGIN"); origin != std::string::npos)
-        place.replace(origin, 7, folder);
-      if (fs::exists(place + "/libtorch_cpu.so", error)) return place;
-    }
-  } catch (const Error& problem) {
-    return problem.problems().front().what;
-  }
-  return "not found beside the engine; set LD_LIBRARY_PATH, or run scripts/setup.sh and build "
-         "again";
 }
 
 Table machine_facts() {

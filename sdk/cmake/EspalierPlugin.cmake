@@ -14,14 +14,16 @@ function(espalier_add_plugin name)
   if(NOT arg_FOLDER)
     set(arg_FOLDER ${CMAKE_BINARY_DIR}/lib/plugins)
   endif()
-  set(libraries espalier_sdk ${arg_LIBRARIES})
+  set(libraries espalier::sdk ${arg_LIBRARIES})
   if(arg_NO_TORCH)
-    set(libraries espalier_base ${arg_LIBRARIES})
+    set(libraries espalier::base ${arg_LIBRARIES})
   endif()
   set(target plugin_${name})
 
   add_library(${target}_objects OBJECT ${arg_SOURCES})
   target_link_libraries(${target}_objects PUBLIC ${libraries})
+  set_target_properties(${target}_objects PROPERTIES POSITION_INDEPENDENT_CODE ON
+    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(arg_NO_TORCH)
     target_compile_definitions(${target}_objects PRIVATE ESPALIER_NO_TORCH)
   elseif(TARGET espalier_pch)
@@ -39,9 +41,13 @@ __asm__(".section .espalier.manifest,\"aR\",@progbits\n.incbin \"@manifest@\"\n.
 ]] @ONLY)
   espalier_link_plugin(${target}_stage1 ${target}_objects)
   set_target_properties(${target}_stage1 PROPERTIES OUTPUT_NAME stage1 LIBRARY_OUTPUT_DIRECTORY ${work})
+  set(environment "")
+  if(ESPALIER_LIBTORCH)
+    set(environment ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${espalier_torch_root}/lib:$ENV{LD_LIBRARY_PATH}")
+  endif()
   add_custom_command(OUTPUT ${manifest}
-    COMMAND espalier-manifest $<TARGET_FILE:${target}_stage1> ${manifest}
-    DEPENDS ${target}_stage1 espalier-manifest VERBATIM COMMENT "Manifest of ${name}")
+    COMMAND ${environment} $<TARGET_FILE:espalier::manifest> $<TARGET_FILE:${target}_stage1> ${manifest}
+    DEPENDS ${target}_stage1 espalier::manifest VERBATIM COMMENT "Manifest of ${name}")
   set_source_files_properties(${work}/manifest.c PROPERTIES OBJECT_DEPENDS ${manifest})
 
   espalier_link_plugin(${target} ${target}_objects ${work}/manifest.c)
@@ -49,6 +55,9 @@ __asm__(".section .espalier.manifest,\"aR\",@progbits\n.incbin \"@manifest@\"\n.
   add_custom_command(TARGET ${target} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${arg_FOLDER}/${name}.espalier.json VERBATIM)
   set_property(GLOBAL APPEND PROPERTY ESPALIER_PLUGIN_TARGETS ${target})
+  if(COMMAND espalier_install_plugin)
+    espalier_install_plugin(${target} ${arg_FOLDER})
+  endif()
 endfunction()
 
 # The link that both stages share; further arguments are sources of this target alone.

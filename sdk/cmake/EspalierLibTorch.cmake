@@ -1,7 +1,11 @@
-# Finds LibTorch, prepared by scripts/setup.sh or given as -DESPALIER_LIBTORCH=DIR (the folder that holds include/ and
-# lib/, or a folder with torch/ in it), and defines `espalier_torch`: LibTorch's CPU libraries and headers.
+# Finds LibTorch, given as -DESPALIER_LIBTORCH=DIR or by the environment variable of that name (the folder that holds
+# include/ and lib/, or a folder with torch/ in it), lying in espalier/libtorch of an installation, or prepared by
+# scripts/setup.sh, and defines `espalier_torch`: LibTorch's CPU libraries and headers.
 set(ESPALIER_LIBTORCH "$ENV{ESPALIER_LIBTORCH}" CACHE PATH "LibTorch folder; empty: the one of scripts/setup.sh")
 set(espalier_torch_root "${ESPALIER_LIBTORCH}")
+if(NOT espalier_torch_root AND EXISTS "${ESPALIER_INSTALLED_LIBTORCH}")
+  set(espalier_torch_root "${ESPALIER_INSTALLED_LIBTORCH}")
+endif()
 if(NOT espalier_torch_root)
   set(espalier_cache "$ENV{ESPALIER_CACHE}")
   if(NOT espalier_cache AND DEFINED ENV{XDG_CACHE_HOME})
@@ -17,7 +21,7 @@ if(EXISTS "${espalier_torch_root}/torch/include")
 endif()
 if(NOT EXISTS "${espalier_torch_root}/include/ATen/core/Tensor.h")
   message(FATAL_ERROR "LibTorch was not found at ${espalier_torch_root}.\n"
-    "Run scripts/setup.sh --no-build to fetch it, or configure with -DESPALIER_LIBTORCH=DIR.")
+    "Configure with -DESPALIER_LIBTORCH=DIR, or fetch it with Espalier's scripts/setup.sh --no-build.")
 endif()
 set(ESPALIER_TORCH_VERSION "")
 foreach(part MAJOR MINOR PATCH)
