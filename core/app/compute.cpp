@@ -45,24 +45,33 @@ void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
   request.components["peft"] = {plugin::adapter_for(catalog, folder), Value(Table())};
 }
 
-int run_engine(EngineRequest request, const plugin::Catalog& catalog) {
-  std::vector<std::shared_ptr<const plugin::Plugin>> wanted;
-  for (const auto& [section, chosen] : request.components)
-    wanted.push_back(chosen.component.plugin);
-  request.plugins = plugin::load_order(catalog, wanted);
-  const std::string path = engine_path();
-  if (!fs::exists(path)) {
+bool has_engine() { return fs::exists(engine_path()); }
+
+void open_engine() {
+  if (has_engine()) plugin::open_library_symbol(engine_path(), kEngineEntryName);
+}
+
+int call_engine(const EngineRequest& request) {
+  if (!has_engine()) {
     throw Error(
         Problem{ErrorCode::kUnsupported,
                 "this build of Espalier has no engine",
                 {},
                 "libespalier_engine.so",
-                path,
+                engine_path(),
                 "build with -DESPALIER_ENGINE=ON, which needs LibTorch (scripts/setup.sh)"});
   }
   const auto entry =
-      reinterpret_cast<EngineEntry>(plugin::open_library_symbol(path, kEngineEntryName));
+      reinterpret_cast<EngineEntry>(plugin::open_library_symbol(engine_path(), kEngineEntryName));
   return entry(request);
+}
+
+int run_engine(EngineRequest request, const plugin::Catalog& catalog) {
+  std::vector<std::shared_ptr<const plugin::Plugin>> wanted;
+  for (const auto& [section, chosen] : request.components)
+    wanted.push_back(chosen.component.plugin);
+  request.plugins = plugin::load_order(catalog, wanted);
+  return call_engine(request);
 }
 
 }  // namespace espalier::app

@@ -24,4 +24,11 @@ void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const s
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);
 
+/// Whether this build has one.
+bool has_engine();
+/// Opens it, and LibTorch with it, without running anything.
+void open_engine();
+/// Runs a request whose plugins are in order already. Throws Error(kUnsupported) without an engine.
+int call_engine(const EngineRequest& request);
+
 }  // namespace espalier::app

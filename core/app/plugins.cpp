@@ -248,25 +248,28 @@ int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
 }
 
 int run_plugins(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0] == "validate")
+    return validate_plugin({arguments.begin() + 1, arguments.end()});
   std::string action;
   std::string name;
   bool json = false;
   plugin::CatalogOptions catalog_options;
   Options options(
-      "plugins list | inspect NAME | why NAME | doctor",
+      "plugins list | inspect NAME | why NAME | doctor | validate FILE",
       "Shows what plugins offer and why a file is used or refused. Reads manifests only; no "
-      "plugin code runs.");
+      "plugin code runs, but by validate (see espalier plugins validate --help).");
   options.positional(
       "ACTION", action,
       "list: what can be used. inspect: a plugin or a component with all its settings. "
-      "why: where a name comes from. doctor: the verdict on every file, and this machine");
+      "why: where a name comes from. doctor: the verdict on every file, and this machine. "
+      "validate: tries a plugin out");
   options.positional("NAME", name, "a plugin (vendor.name), a component, or vendor.name/component",
                      false);
   options.flag("json", json, "print one JSON document");
   add_plugin_options(options, catalog_options);
   options.parse(arguments);
 
-  const std::vector<std::string> actions = {"list", "inspect", "why", "doctor"};
+  const std::vector<std::string> actions = {"list", "inspect", "why", "doctor", "validate"};
   if (std::find(actions.begin(), actions.end(), action) == actions.end())
     throw_bad_input("unknown action '" + action + "'", {}, "one of " + join_names(actions),
                     "the command line", did_you_mean(action, actions));

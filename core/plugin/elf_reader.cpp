@@ -119,21 +119,46 @@ std::optional<std::string_view> ElfReader::section(std::string_view name) const 
   return std::nullopt;
 }
 
-std::vector<std::string> ElfReader::exported_symbols() const {
-  std::vector<std::string> exported;
+std::vector<ElfReader::Symbol> ElfReader::dynamic_symbols() const {
+  std::vector<Symbol> found;
   for (const Section& section : sections_) {
     if (section.type != SHT_DYNSYM || section.link >= sections_.size()) continue;
     const std::string_view symbols = content(section);
     const std::string_view strings = content(sections_[section.link]);
     for (std::size_t i = 0; i < symbols.size() / sizeof(Elf64_Sym); ++i) {
       const auto symbol = record_at<Elf64_Sym>(symbols, i);
-      const bool visible = ELF64_ST_VISIBILITY(symbol.st_other) == STV_DEFAULT ||
-                           ELF64_ST_VISIBILITY(symbol.st_other) == STV_PROTECTED;
-      if (symbol.st_shndx != SHN_UNDEF && ELF64_ST_BIND(symbol.st_info) != STB_LOCAL && visible)
-        exported.emplace_back(string_at(strings, symbol.st_name));
+      const unsigned visibility = ELF64_ST_VISIBILITY(symbol.st_other);
+      found.push_back({string_at(strings, symbol.st_name), ELF64_ST_BIND(symbol.st_info),
+                       symbol.st_shndx != SHN_UNDEF,
+                       visibility == STV_DEFAULT || visibility == STV_PROTECTED});
     }
   }
-  return exported;
+  return found;
+}
+
+std::vector<std::string> ElfReader::exported_symbols() const {
+  std::vector<std::string> names;
+  for (const Symbol& symbol : dynamic_symbols()) {
+    if (symbol.defined && symbol.visible && symbol.binding != STB_LOCAL)
+      names.emplace_back(symbol.name);
+  }
+  return names;
+}
+
+std::vector<std::string> ElfReader::imported_symbols() const {
+  std::vector<std::string> names;
+  for (const Symbol& symbol : dynamic_symbols()) {
+    if (!symbol.defined && !symbol.name.empty()) names.emplace_back(symbol.name);
+  }
+  return names;
+}
+
+std::vector<std::string> ElfReader::unique_symbols() const {
+  std::vector<std::string> names;
+  for (const Symbol& symbol : dynamic_symbols()) {
+    if (symbol.defined && symbol.binding == STB_GNU_UNIQUE) names.emplace_back(symbol.name);
+  }
+  return names;
 }
 
 std::vector<std::string> ElfReader::run_path() const {

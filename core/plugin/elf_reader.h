@@ -24,6 +24,13 @@ class ElfReader {
   /// Names that the library exports: defined, global or weak or unique, not hidden.
   std::vector<std::string> exported_symbols() const;
 
+  /// Names that it takes from other libraries.
+  std::vector<std::string> imported_symbols() const;
+
+  /// Exported names that pin the library in memory and are shared over the whole process
+  /// (STB_GNU_UNIQUE).
+  std::vector<std::string> unique_symbols() const;
+
   /// The folders in which it looks for its libraries (DT_RUNPATH or DT_RPATH), as stored.
   std::vector<std::string> run_path() const;
 
@@ -36,6 +43,15 @@ class ElfReader {
     std::uint64_t size = 0;
   };
 
+  /// A dynamic symbol, without what nobody asks for.
+  struct Symbol {
+    std::string_view name;
+    unsigned binding = 0;
+    bool defined = false;
+    bool visible = false;
+  };
+
+  std::vector<Symbol> dynamic_symbols() const;
   void check_header() const;
   void read_sections();
   std::string_view content(const Section& section) const;

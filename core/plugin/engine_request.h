@@ -24,6 +24,8 @@ struct EngineRequest {
   std::vector<std::shared_ptr<const plugin::Plugin>> plugins;  ///< in the order of loading
   std::map<std::string, ChosenComponent>
       components;  ///< by recipe section: "model", "dataset", ...
+  /// Where a command puts what it gives back beside its exit code; nullptr: nobody asks.
+  std::shared_ptr<Value> answer;
 };
 
 /// Exported by libespalier_engine.so under this name. Returns the exit code; throws Error.

@@ -1,4 +1,4 @@
-# espalier_add_plugin(NAME SOURCES file... [LIBRARIES target...] [FOLDER dir] [NO_TORCH] [CUDA])
+# espalier_add_plugin(NAME SOURCES file... [LIBRARIES target...] [FOLDER dir] [NO_TORCH] [CUDA] [CONFORMANCE])
 #
 # Builds NAME.espalier.so in lib/plugins (or FOLDER), which exports `espalier_plugin` and nothing else, and its manifest:
 # in the allocated section .espalier.manifest of the library and, for people, in NAME.espalier.json beside it. The sources
@@ -6,8 +6,10 @@
 # the answer.
 #   NO_TORCH  links espalier_base alone, for plugins that hold no tensors
 #   CUDA      links the shared CUDA runtime; its major version becomes part of the fingerprint
+#   CONFORMANCE  makes a test conformance.NAME of `espalier plugins validate`. What its checks need to try the components
+#             out is read from conformance.json beside the CMakeLists.txt
 function(espalier_add_plugin name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_TORCH;CUDA" "FOLDER" "SOURCES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_TORCH;CUDA;CONFORMANCE" "FOLDER" "SOURCES;LIBRARIES")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
     message(FATAL_ERROR "espalier_add_plugin(${name}): expected SOURCES file...; found '${arg_UNPARSED_ARGUMENTS}'")
   endif()
@@ -55,6 +57,16 @@ __asm__(".section .espalier.manifest,\"aR\",@progbits\n.incbin \"@manifest@\"\n.
   add_custom_command(TARGET ${target} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${arg_FOLDER}/${name}.espalier.json VERBATIM)
   set_property(GLOBAL APPEND PROPERTY ESPALIER_PLUGIN_TARGETS ${target})
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/conformance.json)
+    configure_file(conformance.json ${arg_FOLDER}/${name}.conformance.json COPYONLY)
+  endif()
+  if(arg_CONFORMANCE)
+    if(NOT ESPALIER_PROGRAM)
+      set(ESPALIER_PROGRAM $<TARGET_FILE:espalier>)
+    endif()
+    add_test(NAME conformance.${name} COMMAND ${ESPALIER_PROGRAM} plugins validate $<TARGET_FILE:${target}>)
+    set_tests_properties(conformance.${name} PROPERTIES TIMEOUT 600)
+  endif()
   if(COMMAND espalier_install_plugin)
     espalier_install_plugin(${target} ${arg_FOLDER})
   endif()

@@ -21,6 +21,7 @@ void RecordDataset::open(const DatasetContext& context) {
 }
 
 Sample RecordDataset::get(std::int64_t index) const {
+  ESPALIER_ASSERT(index >= 0 && index < size(), "the dataset has no such sample");
   Sample sample =
       read_record(*records_, index, [&](const Value& record) { return encode(record); });
   apply_sample_length(config_, pad_id_, sample);

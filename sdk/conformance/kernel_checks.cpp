@@ -1,0 +1,236 @@
+// A kernel pack is held against the reference of each op: forward and backward, over odd sizes,
+// empty input, memory that is not contiguous, and the dtypes that the pack takes.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <set>
+
+#include "espalier/conformance/compare.h"
+#include "espalier/conformance/interfaces.h"
+#include "espalier/ops/op.h"
+#include "espalier/sdk/batch.h"
+
+namespace espalier::conformance {
+namespace {
+
+using ops::OpAttributes;
+using ops::OpImplementation;
+using ops::Tensors;
+
+/// One call of an op. `differentiable` inputs are checked backwards too.
+struct Case {
+  std::string name;
+  Tensors inputs;
+  OpAttributes attributes;
+  std::vector<bool> differentiable;
+};
+
+/// Float inputs in another dtype; angles stay float32, as models give them.
+at::Tensor in(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.to(dtype); }
+
+void add_row_cases(const std::string& op, at::ScalarType dtype, std::uint64_t seed,
+                   std::vector<Case>& cases) {
+  for (const auto& [rows, columns] :
+       {std::pair(1, 1), std::pair(3, 7), std::pair(17, 65), std::pair(5, 257), std::pair(0, 8)}) {
+    const std::string name = "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
+    const at::Tensor x = in(random_tensor({rows, columns}, seed, 1), dtype);
+    const at::Tensor other = in(random_tensor({rows, columns}, seed, 2), dtype);
+    // Every second column of a wider tensor.
+    const at::Tensor strided = in(random_tensor({rows, 2 * columns}, seed, 3), dtype)
+                                   .unflatten(1, {columns, 2})
+                                   .select(2, 1);
+    if (op == "rms_norm") {
+      const at::Tensor weight = in(random_tensor({columns}, seed, 4), dtype);
+      for (const double offset : {0.0, 1.0})
+        cases.push_back({name, {x, weight}, {{1e-5, offset}, {}}, {true, true}});
+      cases.push_back({name + " strided", {strided, weight}, {{1e-5, 0.0}, {}}, {true, true}});
+    } else if (op == "gated_activation") {
+      for (std::int64_t kind = 0; kind < 6; ++kind)
+        cases.push_back(
+            {name + " activation " + std::to_string(kind), {x, other}, {{}, {kind}}, {true, true}});
+      cases.push_back({name + " strided", {strided, other}, {{}, {0}}, {true, true}});
+    } else if (op == "cross_entropy") {
+      at::Tensor labels = random_integers({rows}, columns, seed, 5);
+      if (rows > 1) labels[0].fill_(kIgnoredLabel);
+      for (const auto& numbers :
+           {std::array<double, 4>{}, std::array<double, 4>{0.1, 1e-3, 0.0, 0.0},
+            std::array<double, 4>{0.0, 0.0, 5.0, 0.0}})
+        cases.push_back({name, {x * 3, labels}, {numbers, {}}, {true, false}});
+      cases.push_back({name + " strided", {strided, labels}, {}, {true, false}});
+    }
+  }
+}
+
+void add_rotary_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  for (const auto& [tokens, heads, width, half] :
+       {std::tuple(5, 3, 8, 4), std::tuple(7, 1, 10, 3), std::tuple(0, 2, 8, 4),
+        std::tuple(9, 2, 64, 32)}) {
+    const at::Tensor angles = random_tensor({tokens, half}, seed, 1) * 3;
+    for (const std::int64_t interleaved : {0, 1}) {
+      const at::Tensor x = in(random_tensor({tokens, heads, width}, seed, 2), dtype);
+      const std::string name = shape_text(x.sizes()) + (interleaved != 0 ? " interleaved" : "");
+      cases.push_back(
+          {name, {x, angles.cos(), angles.sin()}, {{}, {interleaved}}, {true, false, false}});
+      // q and k as parts of one fused projection.
+      const at::Tensor fused = in(random_tensor({tokens, 3 * heads * width}, seed, 3), dtype)
+                                   .narrow(1, heads * width, heads * width)
+                                   .unflatten(1, {heads, width});
+      cases.push_back({name + " strided",
+                       {fused, angles.cos(), angles.sin()},
+                       {{}, {interleaved}},
+                       {true, false, false}});
+    }
+  }
+}
+
+void add_grouped_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  const at::Tensor x = in(random_tensor({11, 6}, seed, 1), dtype);
+  const at::Tensor weight = in(random_tensor({4, 5, 6}, seed, 2), dtype);
+  const at::Tensor bias = in(random_tensor({4, 5}, seed, 3), dtype);
+  const at::Tensor offsets = at::tensor(std::vector<std::int64_t>{0, 3, 3, 10, 11}, at::kLong);
+  cases.push_back({"4 groups", {x, weight, bias, offsets}, {}, {true, true, true, false}});
+  cases.push_back({"no bias", {x, weight, {}, offsets}, {}, {true, true, false, false}});
+}
+
+std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uint64_t seed) {
+  std::vector<Case> cases;
+  if (op == "rotary") {
+    add_rotary_cases(dtype, seed, cases);
+  } else if (op == "grouped_linear") {
+    add_grouped_cases(dtype, seed, cases);
+  } else {
+    add_row_cases(op, dtype, seed, cases);
+  }
+  return cases;
+}
+
+const OpImplementation* reference_of(const std::string& op) {
+  const auto& all = ops::OpTable::instance().implementations();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const OpImplementation& implementation) {
+        return implementation.op == op && implementation.name == "reference";
+      });
+  return found == all.end() ? nullptr : &*found;
+}
+
+double limit_of(at::ScalarType dtype) {
+  if (dtype == at::kBFloat16) return 2.0 / 128;
+  return dtype == at::kHalf ? 2.0 / 1024 : 2e-5;
+}
+
+struct Results {
+  Tensors outputs;
+  Tensors gradients;
+};
+
+Results run(const OpImplementation& implementation, const Case& one, std::uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  ops::Saved saved;
+  Results results;
+  results.outputs = implementation.forward(one.inputs, one.attributes, saved);
+  Tensors grads;
+  for (std::size_t i = 0; i < results.outputs.size(); ++i)
+    grads.push_back(
+        random_tensor(results.outputs[i].sizes(), seed, 50 + i).to(results.outputs[i].options()));
+  results.gradients = implementation.backward(saved, one.attributes, grads, one.differentiable);
+  return results;
+}
+
+/// One implementation over all cases of one dtype; returns how many it took.
+int compare(const OpImplementation& implementation, const OpImplementation& reference,
+            at::ScalarType dtype, const at::Device& device, std::uint64_t seed, Report& report) {
+  int taken = 0;
+  for (Case& one : cases_of(implementation.op, dtype, seed)) {
+    for (at::Tensor& input : one.inputs) {
+      if (input.defined() && implementation.op != "grouped_linear") input = input.to(device);
+    }
+    if (implementation.supports && !implementation.supports(one.inputs, one.attributes)) continue;
+    ++taken;
+    const Results expected = run(reference, one, seed);
+    const Results actual = run(implementation, one, seed);
+    const std::string name = implementation.op + " '" + implementation.name + "' on " + one.name +
+                             " of " + at::toString(dtype);
+    const double limit = limit_of(dtype);
+    for (std::size_t i = 0; i < expected.outputs.size(); ++i)
+      expect_close(report, name + ": output " + std::to_string(i),
+                   i < actual.outputs.size() ? actual.outputs[i] : at::Tensor(),
+                   expected.outputs[i], limit);
+    for (std::size_t i = 0; i < one.differentiable.size(); ++i) {
+      if (!one.differentiable[i]) continue;
+      expect_close(report, name + ": gradient of input " + std::to_string(i),
+                   i < actual.gradients.size() ? actual.gradients[i] : at::Tensor(),
+                   expected.gradients[i], limit);
+    }
+    if (report.outcome() == Outcome::kFail) return taken;  // the first says enough
+  }
+  return taken;
+}
+
+void check_numbers(const Subject& subject, Report& report) {
+  const auto pack = subject.create<KernelPack>();
+  if (const std::string reason = pack->unavailable(); !reason.empty())
+    return report.skip("this machine can't run the pack: " + reason);
+  const Value* place = subject.sample.find("device");
+  const at::Device device(place == nullptr ? "cpu" : place->as_string());
+  for (const OpImplementation& implementation : pack->implementations()) {
+    const OpImplementation* reference = reference_of(implementation.op);
+    if (reference == nullptr) {
+      report.fail("there is no op '" + implementation.op + "'", implementation.name,
+                  "an op of sdk/ops", "espalier plugins inspect shows what a pack implements");
+      continue;
+    }
+    if (cases_of(implementation.op, at::kFloat, subject.seed).empty()) {
+      report.warn("the kit has no cases for op '" + implementation.op + "'",
+                  "compare it with its reference in a test of your own");
+      continue;
+    }
+    int taken = 0;
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf})
+      taken += compare(implementation, *reference, dtype, device, subject.seed, report);
+    if (taken == 0)
+      report.warn(
+          "'" + implementation.name + "' takes none of the cases of '" + implementation.op + "'",
+          "supports() refuses all of them: is it too strict?");
+  }
+}
+
+void check_declared(const Subject& subject, Report& report) {
+  const auto pack = subject.create<KernelPack>();
+  std::set<std::pair<std::string, std::string>> names;
+  for (const OpImplementation& implementation : pack->implementations()) {
+    if (implementation.name.empty() || implementation.name == "reference")
+      report.fail("an implementation of '" + implementation.op + "' has no name of its own",
+                  "'" + implementation.name + "'", "a name such as 'avx512'");
+    if (!names.emplace(implementation.op, implementation.name).second)
+      report.fail("op '" + implementation.op + "' has two implementations of one name",
+                  implementation.name);
+    if (!implementation.forward || !implementation.backward)
+      report.fail("'" + implementation.name + "' of '" + implementation.op +
+                      "' lacks a forward or a backward",
+                  {}, "both");
+    if (implementation.priority <= 0)
+      report.warn("'" + implementation.name + "' of '" + implementation.op +
+                      "' is never chosen: its priority is not above the reference's 0",
+                  "give it a priority such as 10");
+  }
+  if (names.empty() && pack->unavailable().empty())
+    report.fail("the pack implements nothing", "no implementation", "at least one");
+}
+
+}  // namespace
+
+std::span<const Check> kernel_checks() {
+  static constexpr Check kChecks[] = {
+      {"kernel_pack.declared", 3, "implementations have names, both passes and a priority",
+       check_declared},
+      {"kernel_pack.numbers", 3, "every implementation agrees with the op's reference",
+       check_numbers},
+  };
+  return kChecks;
+}
+
+}  // namespace espalier::conformance
