@@ -40,6 +40,7 @@ function(espalier_install_sdk)
   endforeach()
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/sdk/include/espalier/sdk/ DESTINATION ${include}/sdk)
   install(FILES ${PROJECT_BINARY_DIR}/generated/espalier/sdk/fingerprint.h DESTINATION ${include}/sdk)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/sdk/template DESTINATION ${CMAKE_INSTALL_DATADIR}/espalier)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/espalier)
 
   set(package ${CMAKE_INSTALL_LIBDIR}/cmake/Espalier)

@@ -248,28 +248,34 @@ int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
 }
 
 int run_plugins(const std::vector<std::string>& arguments) {
-  if (!arguments.empty() && arguments[0] == "validate")
-    return validate_plugin({arguments.begin() + 1, arguments.end()});
+  // These have options of their own.
+  static const std::map<std::string, int (*)(const std::vector<std::string>&)> kOwnOptions = {
+      {"new", new_plugin}, {"validate", validate_plugin}};
+  if (!arguments.empty()) {
+    if (const auto found = kOwnOptions.find(arguments[0]); found != kOwnOptions.end())
+      return found->second({arguments.begin() + 1, arguments.end()});
+  }
   std::string action;
   std::string name;
   bool json = false;
   plugin::CatalogOptions catalog_options;
   Options options(
-      "plugins list | inspect NAME | why NAME | doctor | validate FILE",
+      "plugins list | inspect NAME | why NAME | doctor | validate FILE | new KIND NAME",
       "Shows what plugins offer and why a file is used or refused. Reads manifests only; no "
-      "plugin code runs, but by validate (see espalier plugins validate --help).");
+      "plugin code runs, but by validate. validate and new have options of their own: see their "
+      "--help.");
   options.positional(
       "ACTION", action,
       "list: what can be used. inspect: a plugin or a component with all its settings. "
       "why: where a name comes from. doctor: the verdict on every file, and this machine. "
-      "validate: tries a plugin out");
+      "validate: tries a plugin out. new: makes a plugin to start from");
   options.positional("NAME", name, "a plugin (vendor.name), a component, or vendor.name/component",
                      false);
   options.flag("json", json, "print one JSON document");
   add_plugin_options(options, catalog_options);
   options.parse(arguments);
 
-  const std::vector<std::string> actions = {"list", "inspect", "why", "doctor", "validate"};
+  const std::vector<std::string> actions = {"list", "inspect", "why", "doctor", "validate", "new"};
   if (std::find(actions.begin(), actions.end(), action) == actions.end())
     throw_bad_input("unknown action '" + action + "'", {}, "one of " + join_names(actions),
                     "the command line", did_you_mean(action, actions));

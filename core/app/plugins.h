@@ -21,6 +21,9 @@ int explain_plugin(const plugin::Catalog& catalog, const std::string& name, bool
 /// machine. Exit code 0, or 3 when a file was refused.
 int diagnose_plugins(const plugin::Catalog& catalog, bool json);
 
+/// `espalier plugins new`; `arguments` without the action.
+int new_plugin(const std::vector<std::string>& arguments);
+
 /// `espalier plugins validate`; `arguments` without the action.
 int validate_plugin(const std::vector<std::string>& arguments);
 

@@ -19,6 +19,8 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
   return ConfigSchema<ModelConfig>()
       .field("path", &ModelConfig::path, "a model folder, or a hub id that is in the local cache")
       .required()
+      .field("from_config", &ModelConfig::from_config,
+             "start with random weights, as config.json says; weights in the folder are not read")
       .field("dtype", &ModelConfig::dtype, "how weights are stored; auto: as in the checkpoint")
       .one_of(dtypes)
       .field("compute_dtype", &ModelConfig::compute_dtype,

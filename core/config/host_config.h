@@ -22,6 +22,7 @@ struct RunConfig {
 
 struct ModelConfig {
   std::string path;
+  bool from_config = false;
   std::string dtype = "auto";
   std::string compute_dtype = "auto";
 

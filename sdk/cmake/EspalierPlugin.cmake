@@ -38,7 +38,7 @@ function(espalier_add_plugin name)
 
   set(work ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir)
   set(manifest ${work}/manifest.json)
-  file(CONFIGURE OUTPUT ${work}/manifest.c CONTENT [[
+  file(CONFIGURE OUTPUT ${work}/manifest.cpp CONTENT [[
 __asm__(".section .espalier.manifest,\"aR\",@progbits\n.incbin \"@manifest@\"\n.previous\n");
 ]] @ONLY)
   espalier_link_plugin(${target}_stage1 ${target}_objects)
@@ -50,9 +50,9 @@ __asm__(".section .espalier.manifest,\"aR\",@progbits\n.incbin \"@manifest@\"\n.
   add_custom_command(OUTPUT ${manifest}
     COMMAND ${environment} $<TARGET_FILE:espalier::manifest> $<TARGET_FILE:${target}_stage1> ${manifest}
     DEPENDS ${target}_stage1 espalier::manifest VERBATIM COMMENT "Manifest of ${name}")
-  set_source_files_properties(${work}/manifest.c PROPERTIES OBJECT_DEPENDS ${manifest})
+  set_source_files_properties(${work}/manifest.cpp PROPERTIES OBJECT_DEPENDS ${manifest})
 
-  espalier_link_plugin(${target} ${target}_objects ${work}/manifest.c)
+  espalier_link_plugin(${target} ${target}_objects ${work}/manifest.cpp)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}.espalier LIBRARY_OUTPUT_DIRECTORY ${arg_FOLDER})
   add_custom_command(TARGET ${target} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${arg_FOLDER}/${name}.espalier.json VERBATIM)

@@ -96,6 +96,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;
   options.device = settings_.run.device;
+  options.random_weights = settings_.model.from_config;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
   freeze_parameters(*model_.model, settings_.freeze);
