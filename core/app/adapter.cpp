@@ -126,7 +126,8 @@ int run_adapter(const std::vector<std::string>& arguments) {
   AdapterFlags flags;
   plugin::CatalogOptions plugins;
   Options options(kUsage, kText);
-  options.positional("ACTION", flags.action, "merge, unmerge, extract or inspect")
+  options
+      .positional("ACTION", flags.action, {"merge", "unmerge", "extract", "inspect"}, "what to do")
       .value("model", flags.model, "model folder or hub id; for extract the trained one")
       .value("adapter", flags.adapter, "adapter folder")
       .value("base", flags.base, "extract: the model before training")
@@ -138,10 +139,6 @@ int run_adapter(const std::vector<std::string>& arguments) {
       .flag("json", flags.json, "inspect: print JSON");
   add_plugin_options(options, plugins);
   options.parse(arguments);
-  const std::vector<std::string> actions = {"merge", "unmerge", "extract", "inspect"};
-  if (std::find(actions.begin(), actions.end(), flags.action) == actions.end())
-    throw_bad_input("unknown action '" + flags.action + "'", {}, "one of " + join_names(actions),
-                    "the command line", did_you_mean(flags.action, actions));
   if (flags.rank && *flags.rank < 1)
     throw_bad_input("--rank is out of range", std::to_string(*flags.rank), "1 or more", "--rank");
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);

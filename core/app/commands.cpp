@@ -3,10 +3,12 @@
 namespace espalier::app {
 
 int run_adapter(const std::vector<std::string>& arguments);
+int run_completion(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
+int run_recipe(const std::vector<std::string>& arguments);
 int run_score(const std::vector<std::string>& arguments);
 int run_template(const std::vector<std::string>& arguments);
 int run_tokenize(const std::vector<std::string>& arguments);
@@ -22,7 +24,9 @@ std::span<const Command> commands() {
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
       {"import", "turn a GGUF file into a model folder", run_import},
-      {"plugins", "list, inspect and explain plugins", run_plugins},
+      {"recipe", "check and compare recipes, schema for editors", run_recipe},
+      {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},
+      {"completion", "completion of commands in bash, zsh and fish", run_completion},
   };
   return kCommands;
 }

@@ -24,6 +24,11 @@ std::string upper(std::string text) {
   return text;
 }
 
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(c));
+  return text;
+}
+
 template <class Number>
 Number parse_number(const std::string& text, const std::string& option, const char* expected) {
   Number number{};
@@ -177,6 +182,24 @@ Options& Options::positional(const std::string& name, std::string& target, const
               .store = [&target](const std::string& text) { target = text; }});
 }
 
+Options& Options::positional(const std::string& name, std::string& target,
+                             const std::vector<std::string>& choices, const std::string& help) {
+  const auto store = [&target, choices, name](const std::string& text) {
+    if (std::find(choices.begin(), choices.end(), text) == choices.end())
+      throw_bad_input("unknown " + lower(name) + " '" + text + "'", {},
+                      "one of " + join_names(choices), "the command line",
+                      did_you_mean(text, choices));
+    target = text;
+  };
+  return add({.name = name,
+              .help = help,
+              .placeholder = name,
+              .required = true,
+              .positional = true,
+              .choices = choices,
+              .store = store});
+}
+
 Options& Options::overrides(std::vector<std::string>& target, const std::string& help,
                             std::vector<std::string> top_level) {
   overrides_ = &target;
@@ -202,7 +225,19 @@ std::string Options::nearest_option(const std::string& name) const {
   return hint.empty() ? "see espalier " + usage_.substr(0, usage_.find(' ')) + " --help" : hint;
 }
 
+void Options::list_options() const {
+  for (const Option& option : options_) {
+    if (!option.positional) std::printf("--%s\t%s\n", option.name.c_str(), option.help.c_str());
+    for (const std::string& choice : option.choices) std::printf("%s\t\n", choice.c_str());
+  }
+  for (const std::string& key : top_level_) std::printf("--%s=\t\n", key.c_str());
+}
+
 void Options::parse(const std::vector<std::string>& arguments) const {
+  if (std::find(arguments.begin(), arguments.end(), kListOptions) != arguments.end()) {
+    list_options();
+    throw HelpRequested{};
+  }
   std::vector<std::string> words;
   ProblemList problems;
   const auto end_of_options = std::find(arguments.begin(), arguments.end(), "--");

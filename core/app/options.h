@@ -38,6 +38,9 @@ class Options {
   /// The next positional word.
   Options& positional(const std::string& name, std::string& target, const std::string& help,
                       bool required = true);
+  /// One of `choices`, such as the action of a command.
+  Options& positional(const std::string& name, std::string& target,
+                      const std::vector<std::string>& choices, const std::string& help);
   /// Collects `--section.key=value` words instead of refusing them, and `--key=value` for the keys
   /// in `top_level`, which are not in a section.
   Options& overrides(std::vector<std::string>& target, const std::string& help,
@@ -54,6 +57,7 @@ class Options {
     bool required = false;
     bool positional = false;
     bool repeated = false;
+    std::vector<std::string> choices = {};  ///< of a positional word
     std::function<void(const std::string&)> store;
   };
 
@@ -72,6 +76,7 @@ class Options {
   bool is_override(const std::string& word) const;
   std::string nearest_option(const std::string& name) const;
   void print_help() const;
+  void list_options() const;
 
   std::string usage_;
   std::string text_;
@@ -80,6 +85,10 @@ class Options {
   std::string overrides_help_;
   std::vector<std::string> top_level_;
 };
+
+/// First argument of a command that is to print its options, "--name<tab>meaning" a line, as shells
+/// complete them.
+inline constexpr const char* kListOptions = "--list-options";
 
 /// Thrown by Options::parse after it printed the help; main turns it into exit code 0.
 struct HelpRequested {};

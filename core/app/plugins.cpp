@@ -1,6 +1,5 @@
 #include "app/plugins.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <set>
@@ -10,6 +9,8 @@
 #include "app/terminal.h"
 #include "espalier/base/json.h"
 #include "espalier/base/suggest.h"
+#include "plugin/lock_file.h"
+#include "plugin/version.h"
 
 namespace espalier::app {
 namespace {
@@ -207,6 +208,22 @@ int inspect_plugin(const Catalog& catalog, const std::string& name, bool json) {
   return 0;
 }
 
+int inspect_all(const Catalog& catalog, bool json) {
+  Array array;
+  for (const auto& plugin : catalog.plugins()) {
+    if (json) {
+      array.push_back(plugin_to_value(*plugin));
+      continue;
+    }
+    print_plugin(*plugin);
+    for (const ComponentDescriptor& component : plugin->manifest.components)
+      print_component({plugin, &component});
+    std::puts("");
+  }
+  if (json) std::puts(dump_json(Value(std::move(array)), 1).c_str());
+  return 0;
+}
+
 int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
   std::vector<std::string> reasons;
   std::map<std::string, std::set<std::string>> owners;  // interface -> plugins with the component
@@ -222,6 +239,14 @@ int explain_plugin(const Catalog& catalog, const std::string& name, bool json) {
     usable = true;
     reasons.push_back("plugin '" + name + "' " + plugin->manifest.version + " is " + plugin->path +
                       ", found by " + plugin->origin);
+    for (const auto& other : catalog.plugins()) {
+      for (const std::string& text : other->manifest.requirements) {
+        for (const plugin::Requirement& requirement : plugin::parse_alternatives(text)) {
+          if (requirement.id == name)
+            reasons.push_back("plugin '" + other->manifest.id + "' requires it: " + text);
+        }
+      }
+    }
   }
   std::vector<Problem> problems;
   for (const plugin::Candidate* candidate : refused_as(catalog, name)) {
@@ -257,38 +282,47 @@ int run_plugins(const std::vector<std::string>& arguments) {
   }
   std::string action;
   std::string name;
+  std::string output = "plugins.lock";
   bool json = false;
+  bool markdown = false;
   plugin::CatalogOptions catalog_options;
   Options options(
-      "plugins list | inspect NAME | why NAME | doctor | validate FILE | new KIND NAME",
+      "plugins list | inspect [NAME] | why NAME | doctor | lock | validate FILE | new KIND NAME",
       "Shows what plugins offer and why a file is used or refused. Reads manifests only; no "
       "plugin code runs, but by validate. validate and new have options of their own: see their "
       "--help.");
   options.positional(
-      "ACTION", action,
-      "list: what can be used. inspect: a plugin or a component with all its settings. "
-      "why: where a name comes from. doctor: the verdict on every file, and this machine. "
-      "validate: tries a plugin out. new: makes a plugin to start from");
+      "ACTION", action, {"list", "inspect", "why", "doctor", "lock", "validate", "new"},
+      "list: what can be used. inspect: a plugin or a component with all its settings; without a "
+      "name all of them. why: where a name comes from. doctor: the verdict on every file, and this "
+      "machine. lock: writes a lock file. validate: tries a plugin out. new: makes a plugin to "
+      "start from");
   options.positional("NAME", name, "a plugin (vendor.name), a component, or vendor.name/component",
                      false);
   options.flag("json", json, "print one JSON document");
+  options.flag("markdown", markdown, "inspect: print Markdown");
+  options.value("output", output, "lock: the file to write (default plugins.lock)");
   add_plugin_options(options, catalog_options);
   options.parse(arguments);
 
-  const std::vector<std::string> actions = {"list", "inspect", "why", "doctor", "validate", "new"};
-  if (std::find(actions.begin(), actions.end(), action) == actions.end())
-    throw_bad_input("unknown action '" + action + "'", {}, "one of " + join_names(actions),
-                    "the command line", did_you_mean(action, actions));
   const bool named = action == "inspect" || action == "why";
-  if (named && name.empty())
-    throw_bad_input("NAME is missing", {}, "espalier plugins " + action + " NAME",
-                    "the command line", "espalier plugins list shows the names");
+  if (action == "why" && name.empty())
+    throw_bad_input("NAME is missing", {}, "espalier plugins why NAME", "the command line",
+                    "espalier plugins list shows the names");
   if (!named && !name.empty())
     throw_bad_input("unexpected argument '" + name + "'", {}, "espalier plugins " + action,
                     "the command line");
   const Catalog catalog = Catalog::scan(catalog_options);
   if (action == "list") return list_plugins(catalog, json);
+  if (action == "inspect" && markdown) return print_markdown(catalog, name);
+  if (action == "inspect" && name.empty()) return inspect_all(catalog, json);
   if (action == "inspect") return inspect_plugin(catalog, name, json);
+  if (action == "lock") {
+    plugin::write_lock_file(output, catalog.plugins());
+    std::printf("%s has %zu plugins; --locked %s accepts no others\n", output.c_str(),
+                catalog.plugins().size(), output.c_str());
+    return 0;
+  }
   if (action == "why") return explain_plugin(catalog, name, json);
   return diagnose_plugins(catalog, json);
 }

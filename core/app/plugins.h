@@ -13,6 +13,13 @@ int list_plugins(const plugin::Catalog& catalog, bool json);
 /// 0; an unknown name is an Error.
 int inspect_plugin(const plugin::Catalog& catalog, const std::string& name, bool json);
 
+/// `espalier plugins inspect` without a name: everything. Exit code 0.
+int inspect_all(const plugin::Catalog& catalog, bool json);
+
+/// `espalier plugins inspect [NAME] --markdown`: the settings of components as tables; of all
+/// where `name` is empty. Exit code 0; an unknown name is an Error.
+int print_markdown(const plugin::Catalog& catalog, const std::string& name);
+
 /// `espalier plugins why NAME`: what a plugin or component name means here, and why. Exit code 0
 /// when it can be used, 3 when it was refused; an unknown name is an Error.
 int explain_plugin(const plugin::Catalog& catalog, const std::string& name, bool json);

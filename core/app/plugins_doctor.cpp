@@ -9,6 +9,8 @@
 #include <set>
 #include <sstream>
 
+#include "app/compute.h"
+#include "app/isolated_check.h"
 #include "app/libtorch.h"
 #include "app/plugins.h"
 #include "app/terminal.h"
@@ -68,6 +70,32 @@ std::string gibibytes(double bytes) {
   return text;
 }
 
+/// What the engine finds out about the machine, in a process of its own: LibTorch may not even
+/// load.
+Table engine_facts() {
+  if (!has_engine()) return {};
+  const IsolatedResult result = run_isolated(
+      [](conformance::Report& report) {
+        EngineRequest request;
+        request.command = "machine";
+        request.options = Table();
+        request.answer = std::make_shared<Value>();
+        call_engine(request);
+        for (const auto& [name, fact] : request.answer->as_table()) {
+          report.warn(name, fact.as_string());
+        }
+      },
+      std::chrono::seconds(60));
+  Table facts;
+  if (result.report.outcome() == conformance::Outcome::kFail) {
+    const Problem& problem = result.report.remarks().front();
+    facts.set("engine", problem.what + (problem.found.empty() ? "" : ": " + problem.found));
+    return facts;
+  }
+  for (const Problem& remark : result.report.remarks()) facts.set(remark.what, remark.hint);
+  return facts;
+}
+
 Table machine_facts() {
   Table facts;
   facts.set("fingerprint", plugin::host_fingerprint());
@@ -82,6 +110,8 @@ Table machine_facts() {
                                       ? Value("unlimited")
                                       : Value(static_cast<std::int64_t>(files.rlim_cur)));
   facts.set("libtorch", libtorch_place());
+  const Table engine = engine_facts();
+  for (const auto& [name, fact] : engine) facts.set(name, fact);
   const char* path = std::getenv("ESPALIER_PLUGIN_PATH");
   facts.set("ESPALIER_PLUGIN_PATH", path == nullptr ? "not set" : path);
   return facts;

@@ -6,9 +6,11 @@
 #include <map>
 #include <tuple>
 
+#include "espalier/base/json.h"
 #include "espalier/base/location.h"
 #include "espalier/base/sha256.h"
 #include "espalier/base/suggest.h"
+#include "plugin/lock_file.h"
 
 namespace espalier::plugin {
 namespace {
@@ -104,6 +106,7 @@ Catalog Catalog::scan(const CatalogOptions& options) {
       catalog.add_folder(folder, kInstallationOrigin);
   }
   catalog.settle_duplicates();
+  if (!options.lock_file.empty()) catalog.refuse_unlocked(options.lock_file);
   for (const Candidate& candidate : catalog.candidates_) {
     if (candidate.verdict == Verdict::kAccepted) catalog.plugins_.push_back(candidate.plugin);
   }
@@ -179,6 +182,17 @@ void Catalog::settle_duplicates() {
       candidate->problems = {problem};
       candidate->problems.front().where = candidate->path;
     }
+  }
+}
+
+void Catalog::refuse_unlocked(const std::string& lock_file) {
+  const Value lock = read_json_file(lock_file);
+  for (Candidate& candidate : candidates_) {
+    if (candidate.verdict != Verdict::kAccepted) continue;
+    auto problem = lock_problem(lock, lock_file, *candidate.plugin);
+    if (!problem) continue;
+    candidate.verdict = Verdict::kRefused;
+    candidate.problems = {std::move(*problem)};
   }
 }
 

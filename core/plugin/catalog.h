@@ -17,6 +17,8 @@ struct CatalogOptions {
   std::vector<std::string> folders;  ///< --plugin-path
   bool environment = true;           ///< ESPALIER_PLUGIN_PATH, folders separated by ':'
   bool installation = true;          ///< the folder that Espalier's own plugins are installed in
+  /// --locked: a lock file; plugins that it does not have, or as another file, are refused.
+  std::string lock_file;
 };
 
 enum class Verdict {
@@ -82,6 +84,7 @@ class Catalog {
   void add_folder(const std::string& folder, const std::string& origin);
   void add_file(const std::string& file, const std::string& origin);
   void settle_duplicates();
+  void refuse_unlocked(const std::string& lock_file);
   [[noreturn]] void refuse_unknown(std::string_view interface, std::string_view name,
                                    const std::string& where) const;
 

@@ -1,7 +1,6 @@
 #include "plugin/dependencies.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "plugin/version.h"
 
@@ -45,35 +44,55 @@ class Ordering {
                    std::move(found), std::move(expected), plugin.path, std::move(hint)});
   }
 
-  std::optional<Requirement> parse(const Plugin& plugin, const std::string& text) {
+  /// What a text names; nothing, and a problem, where it is malformed.
+  std::vector<Requirement> parse(const Plugin& plugin, const std::string& text) {
     try {
-      return parse_requirement(text);
+      return parse_alternatives(text);
     } catch (const Error& error) {
       add(plugin, "names another plugin in a malformed way", text,
           error.problems().front().expected, "mend the plugin's registration");
-      return std::nullopt;
+      return {};
     }
   }
 
   void visit_requirement(const Plugin& plugin, const std::string& text) {
-    const std::optional<Requirement> requirement = parse(plugin, text);
-    if (!requirement) return;
-    const PluginPointer needed = catalog_.find_plugin(requirement->id);
-    if (!needed) {
-      std::string found = "no such plugin";
-      for (const Candidate& candidate : catalog_.candidates()) {
-        if (candidate.id == requirement->id && !candidate.problems.empty())
-          found = candidate.path + ", which was refused: " + candidate.problems.front().what;
-      }
-      add(plugin, "requires a plugin that is not there", found, text,
-          "install '" + requirement->id + "', or add its folder with --plugin-path");
-    } else if (!requirement->allows(parse_version(needed->manifest.version))) {
-      add(plugin, "requires another version of '" + requirement->id + "'",
-          needed->manifest.version + " in " + needed->path, text,
-          "install a version of '" + requirement->id + "' in this range");
-    } else {
-      visit(needed);
+    const std::vector<Requirement> alternatives = parse(plugin, text);
+    if (alternatives.empty()) return;
+    const auto fits = [&](const Requirement& requirement) {
+      const PluginPointer needed = catalog_.find_plugin(requirement.id);
+      return needed && requirement.allows(parse_version(needed->manifest.version));
+    };
+    const auto is_chosen = [&](const Requirement& requirement) {
+      return fits(requirement) &&
+             std::any_of(order_.begin(), order_.end(), [&](const PluginPointer& done) {
+               return done->manifest.id == requirement.id;
+             });
+    };
+    // One that the run has anyway is better than another one.
+    auto found = std::find_if(alternatives.begin(), alternatives.end(), is_chosen);
+    if (found == alternatives.end())
+      found = std::find_if(alternatives.begin(), alternatives.end(), fits);
+    if (found != alternatives.end()) return visit(catalog_.find_plugin(found->id));
+    add_unmet(plugin, alternatives, text);
+  }
+
+  void add_unmet(const Plugin& plugin, const std::vector<Requirement>& alternatives,
+                 const std::string& text) {
+    for (const Requirement& requirement : alternatives) {
+      const PluginPointer needed = catalog_.find_plugin(requirement.id);
+      if (!needed) continue;
+      return add(plugin, "requires another version of '" + requirement.id + "'",
+                 needed->manifest.version + " in " + needed->path, text,
+                 "install a version of '" + requirement.id + "' in this range");
     }
+    const std::string& id = alternatives.front().id;
+    std::string found = "no such plugin";
+    for (const Candidate& candidate : catalog_.candidates()) {
+      if (candidate.id == id && !candidate.problems.empty())
+        found = candidate.path + ", which was refused: " + candidate.problems.front().what;
+    }
+    add(plugin, "requires a plugin that is not there", found, text,
+        "install '" + id + "', or add its folder with --plugin-path");
   }
 
   void add_cycle(const Plugin& plugin) {
@@ -86,15 +105,17 @@ class Ordering {
   }
 
   void check_conflict(const Plugin& plugin, const std::string& text) {
-    const std::optional<Requirement> conflict = parse(plugin, text);
-    if (!conflict) return;
+    for (const Requirement& conflict : parse(plugin, text)) check_conflict(plugin, conflict);
+  }
+
+  void check_conflict(const Plugin& plugin, const Requirement& conflict) {
     for (const PluginPointer& other : order_) {
-      if (other->manifest.id != conflict->id || other->path == plugin.path ||
-          !conflict->allows(parse_version(other->manifest.version)))
+      if (other->manifest.id != conflict.id || other->path == plugin.path ||
+          !conflict.allows(parse_version(other->manifest.version)))
         continue;
       add(plugin, "can't be used together with '" + other->manifest.id + "'",
           other->manifest.id + " " + other->manifest.version + " in " + other->path,
-          "a run without " + text, "choose components of one of the two");
+          "a run without " + conflict.text, "choose components of one of the two");
     }
   }
 

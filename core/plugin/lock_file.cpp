@@ -39,24 +39,34 @@ void write_lock_file(const std::string& path,
   write_file_atomically(path, dump_json(Value(std::move(lock)), 2) + "\n");
 }
 
+std::optional<Problem> lock_problem(const Value& lock, const std::string& path,
+                                    const Plugin& plugin) {
+  const std::string& id = plugin.manifest.id;
+  const Value* entry = locked_entry(lock, id);
+  const Value* locked = entry == nullptr ? nullptr : entry->find("sha256");
+  if (locked == nullptr)
+    return Problem{ErrorCode::kBadPlugin,
+                   "plugin '" + id + "' is not in the lock file",
+                   plugin.path,
+                   "an entry in " + path,
+                   path,
+                   "write the lock file anew to accept the plugin: espalier plugins lock"};
+  const std::string digest = sha256_of_file(plugin.path);
+  if (*locked == Value(digest)) return std::nullopt;
+  return Problem{ErrorCode::kBadPlugin,
+                 "plugin '" + id + "' is not the file that was locked",
+                 "sha256 " + digest,
+                 "sha256 " + dump_json(*locked),
+                 plugin.path,
+                 "restore the locked file, or write " + path + " anew to accept this one"};
+}
+
 void check_lock_file(const std::string& path,
                      const std::vector<std::shared_ptr<const Plugin>>& plugins) {
   const Value lock = read_json_file(path);
   ProblemList problems;
   for (const auto& plugin : plugins) {
-    const std::string& id = plugin->manifest.id;
-    const Value* entry = locked_entry(lock, id);
-    const Value* locked = entry == nullptr ? nullptr : entry->find("sha256");
-    const std::string digest = sha256_of_file(plugin->path);
-    if (locked == nullptr) {
-      problems.add({ErrorCode::kBadPlugin, "plugin '" + id + "' is not in the lock file",
-                    plugin->path, "an entry in " + path, path,
-                    "remove the lock file to accept the plugin"});
-    } else if (!(*locked == Value(digest))) {
-      problems.add({ErrorCode::kBadPlugin, "plugin '" + id + "' is not the file that was locked",
-                    "sha256 " + digest, "sha256 " + dump_json(*locked), plugin->path,
-                    "restore the locked file, or remove " + path + " to accept this one"});
-    }
+    if (auto problem = lock_problem(lock, path, *plugin)) problems.add(std::move(*problem));
   }
   problems.throw_if_any();
 }

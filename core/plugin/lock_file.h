@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,11 @@ namespace espalier::plugin {
 /// Error(kIo).
 void write_lock_file(const std::string& path,
                      const std::vector<std::shared_ptr<const Plugin>>& plugins);
+
+/// Why a plugin is not what a lock file (its content `lock`, read from `path`) recorded under its
+/// id; nothing when it is.
+std::optional<Problem> lock_problem(const Value& lock, const std::string& path,
+                                    const Plugin& plugin);
 
 /// Throws Error(kBadPlugin) with all differences when a plugin is not the file that the lock file
 /// recorded under its id, or is not in it.

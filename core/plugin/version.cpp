@@ -75,4 +75,14 @@ Requirement parse_requirement(std::string_view text) {
   return requirement;
 }
 
+std::vector<Requirement> parse_alternatives(std::string_view text) {
+  std::vector<Requirement> alternatives;
+  while (true) {
+    const std::size_t bar = std::min(text.find('|'), text.size());
+    alternatives.push_back(parse_requirement(text.substr(0, bar)));
+    if (bar == text.size()) return alternatives;
+    text.remove_prefix(bar + 1);
+  }
+}
+
 }  // namespace espalier::plugin

@@ -35,4 +35,8 @@ struct Requirement {
 /// Throws Error(kBadPlugin) that shows the text.
 Requirement parse_requirement(std::string_view text);
 
+/// "acme.fast >= 2 | acme.plain": any of these will do, the first that is there is taken. Throws
+/// as parse_requirement.
+std::vector<Requirement> parse_alternatives(std::string_view text);
+
 }  // namespace espalier::plugin

@@ -5,138 +5,17 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <filesystem>
 #include <random>
 
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
-#include "espalier/base/manifest.h"
-#include "espalier/sdk/plugin.h"
-#include "plugin/catalog.h"
-#include "plugin/dependencies.h"
 #include "plugin/elf_reader.h"
-#include "plugin/fingerprint.h"
 #include "plugin/lock_file.h"
-#include "plugin/plugin_host.h"
 #include "plugins/interfaces.h"
-#include "support/process.h"
-#include "support/temporary_folder.h"
+#include "zoo_folder.h"
 
 namespace espalier::plugin {
 namespace {
-
-namespace fs = std::filesystem;
-
-const char* const kSource = ESPALIER_TEST_SOURCE;
-
-PluginManifest sound_manifest(const std::string& id = "bad.plugin") {
-  PluginManifest manifest;
-  manifest.id = id;
-  manifest.version = "1.0.0";
-  manifest.tier = kPluginTier;
-  manifest.abi_major = kPluginAbiMajor;
-  manifest.abi_minor = kPluginAbiMinor;
-  manifest.fingerprint = host_fingerprint();
-  // The test libraries hold no tensors.
-  for (const char* key : {";torch=", ";cuda="}) {
-    const std::size_t start = manifest.fingerprint.find(key);
-    if (start == std::string::npos) continue;
-    const std::size_t end = manifest.fingerprint.find(';', start + 1);
-    manifest.fingerprint.erase(start, end == std::string::npos ? end : end - start);
-  }
-  return manifest;
-}
-
-ComponentDescriptor loss_component(const std::string& name, const std::string& doc) {
-  ComponentDescriptor component;
-  component.interface = "Loss";
-  component.name = name;
-  component.doc = doc;
-  return component;
-}
-
-class BadPlugins : public ::testing::Test {
- protected:
-  /// A copy of test library `library` that says `manifest` of itself.
-  std::string plugin(const std::string& library, const std::string& manifest,
-                     const std::string& name = "bad") {
-    std::string path = folder_.file(name + ".espalier.so");
-    const std::string json = folder_.write("manifest.json", manifest);
-    const auto result = testing::run_process(
-        {"/usr/bin/objcopy", "--add-section", std::string(kManifestSection) + "=" + json,
-         testing::environment("ESPALIER_TEST_BUILD") + "/bad_plugins/" + library + ".so", path});
-    EXPECT_EQ(result.exit_code, 0) << result.err;
-    fs::remove(json);
-    return path;
-  }
-  std::string plugin(const std::string& library, const PluginManifest& manifest,
-                     const std::string& name = "bad") {
-    return plugin(library, dump_json(manifest_to_value(manifest)), name);
-  }
-  std::string zoo(const std::string& name, const std::string& as = "good") {
-    std::string path = folder_.file(as + ".espalier.so");
-    fs::copy_file(testing::environment("ESPALIER_TEST_BUILD") + "/zoo/" + name + ".espalier.so",
-                  path);
-    return path;
-  }
-
-  Catalog catalog() const {
-    return Catalog::scan(
-        {.folders = {folder_.path()}, .environment = false, .installation = false});
-  }
-  Catalog catalog_of_file(const std::string& file) const {
-    return Catalog::scan({.files = {file}, .environment = false, .installation = false});
-  }
-
-  /// What the first refused candidate was refused for.
-  std::string refusal() const {
-    const Catalog found = catalog();
-    for (const Candidate& candidate : found.candidates()) {
-      if (candidate.verdict == Verdict::kRefused) return Error(candidate.problems).what();
-    }
-    return "nothing was refused";
-  }
-
-  template <class Action>
-  static std::string error_of(const Action& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      EXPECT_NE(error.code(), ErrorCode::kInternal) << error.what();
-      return error.what();
-    }
-    return "no error";
-  }
-
-  std::string load_error(const std::string& id = "bad.plugin") {
-    PluginHost host;
-    std::string text = error_of([&] { host.load(load_order(catalog(), {catalog().plugin(id)})); });
-    EXPECT_TRUE(host.loaded().empty());
-    return text;
-  }
-
-  std::string order_error(const std::string& id) const {
-    const Catalog found = catalog();
-    return error_of([&] { load_order(found, {found.plugin(id)}); });
-  }
-
-  void expect_golden(const std::string& name, std::string text) const {
-    const auto replace = [&](const std::string& what, const std::string& by) {
-      for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())
-        text.replace(at, what.size(), by);
-    };
-    replace(folder_.path(), "FOLDER");
-    const std::string fingerprint = sound_manifest().fingerprint;
-    const std::size_t hash = fingerprint.find("sdk_abi=") + 8;
-    replace(fingerprint.substr(hash, 16), "HASH");
-    text += "\n";
-    const std::string path = std::string(kSource) + "/golden/" + name + ".txt";
-    if (!testing::environment("ESPALIER_UPDATE_GOLDEN").empty()) write_file_atomically(path, text);
-    EXPECT_EQ(text, read_file(path));
-  }
-
-  testing::TemporaryFolder folder_;
-};
 
 TEST_F(BadPlugins, WithoutAManifest) {
   fs::copy_file(testing::environment("ESPALIER_TEST_BUILD") + "/bad_plugins/no_symbol.so",
@@ -338,6 +217,25 @@ TEST_F(BadPlugins, Conflict) {
   expect_golden("conflict", error_of([&] {
                   load_order(found, {found.plugin("zoo.losses"), found.plugin("bad.plugin")});
                 }));
+}
+
+TEST_F(BadPlugins, AnyOfSeveralRequirementsWillDo) {
+  PluginManifest manifest = sound_manifest();
+  manifest.requirements = {"acme.fast >= 2 | zoo.losses >= 1 | zoo.training"};
+  plugin("no_symbol", manifest);
+  zoo("zoo_losses");
+  const Catalog found = catalog();
+  const auto order = load_order(found, {found.plugin("bad.plugin")});
+  ASSERT_EQ(order.size(), 2U);
+  EXPECT_EQ(order[0]->manifest.id, "zoo.losses");
+}
+
+TEST_F(BadPlugins, NoneOfSeveralRequirementsIsThere) {
+  PluginManifest manifest = sound_manifest();
+  manifest.requirements = {"acme.fast >= 2 | zoo.losses >= 3"};
+  plugin("no_symbol", manifest);
+  zoo("zoo_losses");
+  expect_golden("alternatives", order_error("bad.plugin"));
 }
 
 TEST_F(BadPlugins, MalformedRequirement) {

@@ -30,6 +30,7 @@ struct EngineCall {
 int run_adapter(const EngineCall& call);
 int run_conformance(const EngineCall& call);
 int run_score(const EngineCall& call);
+int run_machine(const EngineCall& call);
 int run_parity(const EngineCall& call);
 int run_generate(const EngineCall& call);
 int run_train(const EngineCall& call);

@@ -1,0 +1,103 @@
+// espalier recipe: looks at recipes without running them.
+#include "config/recipe.h"
+
+#include <cstdio>
+#include <map>
+
+#include "app/command.h"
+#include "app/options.h"
+#include "app/plugin_options.h"
+#include "config/json_schema.h"
+#include "config/toml.h"
+#include "espalier/base/error.h"
+#include "espalier/base/json.h"
+
+namespace espalier::app {
+namespace {
+
+/// "section.key" -> value, tables taken apart.
+void flatten(const Value& value, const std::string& path, std::map<std::string, Value>& flat) {
+  if (!value.is_table()) {
+    flat[path] = value;
+    return;
+  }
+  for (const auto& [key, item] : value.as_table())
+    flatten(item, path.empty() ? key : path + "." + key, flat);
+}
+
+int print_difference(const config::ResolvedRecipe& first, const config::ResolvedRecipe& second,
+                     bool json) {
+  std::map<std::string, Value> before;
+  std::map<std::string, Value> after;
+  flatten(first.tree, {}, before);
+  flatten(second.tree, {}, after);
+  Table differences;
+  const auto add = [&](const std::string& key, const Value* old_value, const Value* new_value) {
+    Table entry;
+    if (old_value != nullptr) entry.set("first", *old_value);
+    if (new_value != nullptr) entry.set("second", *new_value);
+    differences.set(key, std::move(entry));
+    if (json) return;
+    if (old_value != nullptr)
+      std::printf("- %s = %s\n", key.c_str(), dump_json(*old_value).c_str());
+    if (new_value != nullptr)
+      std::printf("+ %s = %s\n", key.c_str(), dump_json(*new_value).c_str());
+  };
+  for (const auto& [key, value] : before) {
+    const auto other = after.find(key);
+    if (other == after.end())
+      add(key, &value, nullptr);
+    else if (!(other->second == value))
+      add(key, &value, &other->second);
+  }
+  for (const auto& [key, value] : after) {
+    if (!before.contains(key)) add(key, nullptr, &value);
+  }
+  if (json) std::puts(dump_json(Value(std::move(differences)), 1).c_str());
+  return 0;
+}
+
+}  // namespace
+
+int run_recipe(const std::vector<std::string>& arguments) {
+  std::string action;
+  std::string recipe;
+  std::string second;
+  bool json = false;
+  std::vector<std::string> overrides;
+  plugin::CatalogOptions plugins;
+  Options options("recipe check RECIPE | diff RECIPE RECIPE | schema",
+                  "Looks at recipes without running them; no plugin code runs. check prints the "
+                  "recipe with every default filled in, or all that is wrong with it. diff shows "
+                  "in which settings two recipes differ, defaults included. schema prints a JSON "
+                  "Schema of recipes with the settings of all plugins, for editors.");
+  options.positional("ACTION", action, {"check", "diff", "schema"}, "what to do")
+      .positional("RECIPE", recipe, "a recipe, a TOML file", false)
+      .positional("SECOND", second, "diff: the other recipe", false)
+      .flag("json", json, "check, diff: print JSON")
+      .overrides(overrides, "check: set a key of the recipe", {"seed", "device", "output_dir"});
+  add_plugin_options(options, plugins);
+  options.parse(arguments);
+  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
+  catalog.require_named();
+  if (action == "schema") {
+    std::puts(dump_json(config::recipe_json_schema(catalog), 1).c_str());
+    return 0;
+  }
+  if (recipe.empty() || (action == "diff") == second.empty())
+    throw_bad_input(
+        "recipe " + action + " needs " + (action == "diff" ? "two recipes" : "one recipe"), {}, {},
+        "the command line");
+  const auto resolved = [&](const std::string& path, const std::vector<std::string>& changes) {
+    return config::resolve_recipe(config::load_recipe(path, changes), catalog);
+  };
+  const config::ResolvedRecipe first = resolved(recipe, overrides);
+  if (action == "diff") return print_difference(first, resolved(second, {}), json);
+  for (const std::string& warning : first.warnings)
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  std::printf("%s\n",
+              json ? dump_json(first.tree, 1).c_str() : config::dump_toml(first.tree).c_str());
+  return 0;
+}
+
+}  // namespace espalier::app
