@@ -8,6 +8,7 @@
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/sdk/plugin.h"
+#include "espalier/sdk/stable_c.h"
 #include "plugin/elf_reader.h"
 #include "plugin/fingerprint.h"
 
@@ -48,19 +49,23 @@ std::vector<Problem> compatibility_problems(const PluginManifest& header, const 
   const auto abi_text = [](std::int64_t major, std::int64_t minor) {
     return "plugin ABI " + std::to_string(major) + "." + std::to_string(minor);
   };
+  // The two tiers count their versions apart.
+  const bool stable = header.tier == kStablePluginTier;
+  const std::int64_t major = stable ? ESPALIER_C_ABI_MAJOR : kPluginAbiMajor;
+  const std::int64_t minor = stable ? ESPALIER_C_ABI_MINOR : kPluginAbiMinor;
   const std::string found = abi_text(header.abi_major, header.abi_minor);
-  const std::string expected = abi_text(kPluginAbiMajor, kPluginAbiMinor);
-  if (header.abi_major < kPluginAbiMajor)
+  const std::string expected = abi_text(major, minor);
+  if (header.abi_major < major)
     return {{ErrorCode::kBadPlugin, name + " was built for an older Espalier", found, expected,
              path, "get a newer version of the plugin, or rebuild it against this SDK"}};
-  if (header.abi_major > kPluginAbiMajor ||
-      (header.abi_major == kPluginAbiMajor && header.abi_minor > kPluginAbiMinor))
+  if (header.abi_major > major || (header.abi_major == major && header.abi_minor > minor))
     return {{ErrorCode::kBadPlugin, name + " was built for a newer Espalier", found, expected, path,
              "update Espalier, or get an older version of the plugin"}};
+  if (stable) return {};
   if (header.tier != kPluginTier)
     return {{ErrorCode::kBadPlugin,
              name + " uses a kind of interface that this program does not know", header.tier,
-             kPluginTier, path, "update Espalier"}};
+             std::string(kPluginTier) + " or " + kStablePluginTier, path, "update Espalier"}};
   return compare_fingerprints(header.fingerprint, host_fingerprint(), header.id, path);
 }
 

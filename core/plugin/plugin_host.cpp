@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "espalier/base/json.h"
+#include "espalier/base/stable_registrar.h"
 #include "plugin/crash_guard.h"
 #include "plugin/fingerprint.h"
 #include "plugin/library.h"
@@ -100,12 +101,15 @@ void check_registrations(const Plugin& plugin, const Registrar& registrar) {
 std::vector<ComponentDescriptor> collect_components(const Plugin& plugin,
                                                     const EspalierPluginDescriptor& descriptor) {
   Registrar registrar;
+  StableRegistrar stable(registrar);
+  void* target = &registrar;
+  if (plugin.manifest.tier == kStablePluginTier) target = stable.c_registrar();
   std::array<char, kMessageSize> message{};
-  const std::int32_t code =
-      descriptor.register_components(&registrar, message.data(), message.size());
+  const std::int32_t code = descriptor.register_components(target, message.data(), message.size());
   message.back() = '\0';
-  if (code != 0)
-    refuse(plugin, "failed to register its components", message.data(),
+  if (code != 0 || !stable.refusal().empty())
+    refuse(plugin, "failed to register its components",
+           stable.refusal().empty() ? message.data() : stable.refusal(),
            "a registration without errors",
            "none of its components is available; report this to its author");
   check_registrations(plugin, registrar);

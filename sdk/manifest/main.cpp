@@ -12,6 +12,7 @@
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/base/manifest.h"
+#include "espalier/base/stable_registrar.h"
 #include "espalier/sdk/plugin.h"
 
 namespace espalier {
@@ -30,8 +31,14 @@ PluginManifest ask(const std::string& path) {
 
   Registrar registrar;
   std::array<char, 4096> message{};
-  if (descriptor.register_components(&registrar, message.data(), message.size()) != 0)
-    fail(std::string("registering the components failed: ") + message.data(), path);
+  StableRegistrar stable(registrar);
+  void* target = &registrar;
+  if (descriptor.tier == std::string_view(kStablePluginTier)) target = stable.c_registrar();
+  const std::int32_t code = descriptor.register_components(target, message.data(), message.size());
+  if (code != 0 || !stable.refusal().empty())
+    fail("registering the components failed: " +
+             (stable.refusal().empty() ? std::string(message.data()) : stable.refusal()),
+         path);
 
   PluginManifest manifest;
   manifest.id = descriptor.id;

@@ -78,7 +78,7 @@ TEST_F(BadPlugins, ForANewerAbiWhateverElseItSays) {
 
 TEST_F(BadPlugins, OfAnUnknownTier) {
   PluginManifest manifest = sound_manifest();
-  manifest.tier = "stable_c";
+  manifest.tier = "stable_rust";
   plugin("no_symbol", manifest);
   expect_golden("unknown_tier", refusal());
 }

@@ -6,6 +6,7 @@
 
 #include "engine/commands/engine_command.h"
 #include "espalier/base/error.h"
+#include "espalier/stable/stable_tensor.h"
 
 // MKL takes a slow path on CPUs of other vendors than Intel, whatever instructions they have. This
 // library comes before MKL in the search order of symbols, so its answer is taken: twice the rate
@@ -45,6 +46,7 @@ int dispatch(const EngineRequest& request) {
       {"generate", run_generate}, {"machine", run_machine},
       {"score", run_score},       {"parity", run_parity},
       {"train", run_train}};
+  stable::register_factories();
   plugin::PluginHost host;
   host.load(request.plugins);
   return kCommands.at(request.command)({request, host});

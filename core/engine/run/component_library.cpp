@@ -1,6 +1,7 @@
 #include "engine/run/component_library.h"
 
 #include "config/model_path.h"
+#include "espalier/stable/stable_tensor.h"
 #include "plugin/dependencies.h"
 #include "plugin/model_provider.h"
 #include "plugin/plugin_host.h"
@@ -19,6 +20,7 @@ struct ComponentLibrary::Plugins {
 
 ComponentLibrary::ComponentLibrary(std::vector<std::string> folders)
     : plugins_(std::make_unique<Plugins>()) {
+  stable::register_factories();
   plugins_->catalog = plugin::Catalog::scan({.folders = std::move(folders)});
   plugins_->catalog.require_named();
 }

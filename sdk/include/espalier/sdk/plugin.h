@@ -6,34 +6,8 @@
 
 #include "espalier/base/api.h"
 #include "espalier/base/registrar.h"
+#include "espalier/sdk/descriptor.h"
 #include "espalier/sdk/fingerprint.h"
-
-/// First field of every plugin's descriptor after its size: "ESPA" in memory.
-#define ESPALIER_PLUGIN_MAGIC 0x41505345U
-
-extern "C" {
-
-/// What a plugin tells the host before any of its code runs beyond one accessor. Size first, so
-/// that a later host can tell which fields an older plugin has. Static; never freed.
-struct EspalierPluginDescriptor {
-  std::uint32_t struct_size;
-  std::uint32_t magic;
-  std::uint16_t abi_major;
-  std::uint16_t abi_minor;
-  const char* tier;         ///< "exact_cxx"
-  const char* fingerprint;  ///< "key=value;key=value;...", see fingerprint.h
-  const char* id;           ///< "vendor.name"
-  const char* version;      ///< "major.minor.patch"
-  /// Fills an espalier::Registrar. Returns 0, or an ErrorCode when it failed; nothing is committed
-  /// then. On failure the message is in `message` (of `message_size` bytes, always terminated).
-  std::int32_t (*register_components)(void* registrar, char* message,
-                                      std::size_t message_size) noexcept;
-  /// Called once, in reverse order of loading. May be null.
-  std::int32_t (*shutdown)() noexcept;
-};
-
-using EspalierPluginEntry = const EspalierPluginDescriptor* (*)();
-}
 
 namespace espalier {
 
@@ -41,6 +15,7 @@ inline constexpr std::uint16_t kPluginAbiMajor = 1;
 inline constexpr std::uint16_t kPluginAbiMinor = 0;
 inline constexpr const char* kPluginEntryName = "espalier_plugin";
 inline constexpr const char* kPluginTier = "exact_cxx";
+inline constexpr const char* kStablePluginTier = "stable_c";
 
 /// Runs `function(registrar)` and turns every exception into a code and a message.
 ESPALIER_API std::int32_t guarded_registration(void (*function)(Registrar&), void* registrar,
