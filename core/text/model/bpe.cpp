@@ -34,7 +34,12 @@ struct BpeSettings {
         end_of_word_suffix(section.string_or("end_of_word_suffix", "")),
         fuse_unk(section.bool_or("fuse_unk", false)),
         byte_fallback(section.bool_or("byte_fallback", false)),
-        ignore_merges(section.bool_or("ignore_merges", false)) {}
+        ignore_merges(section.bool_or("ignore_merges", false)) {
+    const auto dropout = section.find("dropout");
+    if (dropout && dropout->as_number() != 0)
+      dropout->fail("dropout of merges makes ids random", simdjson::to_string(dropout->raw()),
+                    "null");
+  }
 };
 
 class Bpe final : public Model {
@@ -50,6 +55,7 @@ class Bpe final : public Model {
           vocabulary_.token_to_id(std::string("<0x") + kHex[byte >> 4U] + kHex[byte & 15U] + ">");
     }
     if (settings_.has_unk) unk_id_ = vocabulary_.token_to_id(settings_.unk_token);
+    where_ = section.where();
   }
 
   /// Raw bytes give the same result as the byte-level alphabet unless a rule looks at characters...
@@ -207,7 +213,11 @@ class Bpe final : public Model {
   /// An unknown symbol waits, so that the next one can be fused with it.
   void add_unknown(std::uint32_t length, TokenSpan& unknown,
                    std::vector<TokenSpan>& symbols) const {
-    if (unk_id_ < 0) return;
+    if (!settings_.has_unk) return;
+    if (unk_id_ < 0)
+      throw_bad_input(
+          "a text has an unknown character, and the unknown token is not in the vocabulary",
+          settings_.unk_token, "an entry of vocab", where_ + ".unk_token", {});
     if (!settings_.fuse_unk) flush(unknown, symbols);
     unknown.length += length;
   }
@@ -218,6 +228,7 @@ class Bpe final : public Model {
   }
 
   BpeSettings settings_;
+  std::string where_;
   bool raw_bytes_;
   Vocabulary vocabulary_;
   MergeTable merges_;
