@@ -7,6 +7,7 @@ package itself, for every code point.
     python -m venv venv && venv/bin/pip install tokenizers==0.23.3
     venv/bin/python scripts/generate_unicode_tables.py > core/text/unicode/tables.inc
 """
+import struct
 import unicodedata
 
 from tokenizers import Regex, __version__, normalizers, pre_tokenizers
@@ -130,6 +131,16 @@ def removed_by_bert(**options):
     return {point for point in CODE_POINTS if normalize(chr(point)) == ""}
 
 
+def joining():
+    """Code points that share a grapheme cluster with what stands before them."""
+    # A character map (darts-clone) with the one key "a": it takes the place of the whole cluster.
+    units = [0] * 256
+    units[ord("a")] = 1 << 10 | 1 << 8 | ord("a")
+    blob = struct.pack("<I256I", 1024, *units) + b"x\0"
+    normalize = normalizers.Precompiled(blob).normalize_str
+    return {point for point in CODE_POINTS if normalize("a" + chr(point)) == "x"}
+
+
 def scripts():
     """Ranges of code points that UnicodeScripts takes for one script; those that go with every script are left out."""
     split = pre_tokenizers.UnicodeScripts().pre_tokenize_str
@@ -159,6 +170,7 @@ def main():
     write_set("kCombiningMarkDiffersFromM", accents ^ category_m)
     write_set("kBertControls", removed_by_bert(clean_text=True))
     write_set("kBertAccents", removed_by_bert(strip_accents=True))
+    write_set("kJoining", joining())
     write("kScripts", "ScriptRange", scripts(), 6)
     write_set("kInertForNormalization", inert_for_normalization(category_m))
     pairs = compositions()

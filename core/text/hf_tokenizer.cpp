@@ -31,6 +31,17 @@ std::vector<std::uint32_t> index_code_points(std::string_view text) {
   return index;
 }
 
+/// Bytes to code points with the reference's treatment of places behind the end, which tokens have
+/// whose spelling is longer than their text.
+std::pair<std::int64_t, std::int64_t> to_code_points(const std::vector<std::uint32_t>& index,
+                                                     ByteRange range) {
+  const std::size_t size = index.size() - 1;
+  if (range.begin >= size && range.end > size) return {range.begin, range.end};
+  const std::uint32_t begin = index[std::min<std::size_t>(range.begin, size)];
+  if (range.end <= size) return {begin, index[range.end]};
+  return {begin, range.end - 1 < size ? index[range.end - 1] + 1 : begin + 2};
+}
+
 }  // namespace
 
 /// Takes a scratch for as long as it lives.
@@ -106,20 +117,21 @@ void HfTokenizer::append_piece(const Piece& piece, const std::vector<std::uint32
   } else {
     parts_.model->tokenize(piece.view(), *scratch.model, scratch.tokens);
   }
-  const std::size_t last = char_index.size() - 1;
   std::uint32_t at = piece.begin;
   for (const TokenSpan& token : scratch.tokens) {
-    const ByteRange range = piece.text->range(at, at + token.length);
+    const std::uint32_t end = at + token.length;
+    const ByteRange range = end <= piece.end ? piece.text->range(at, end)
+                                             : ByteRange{at - piece.begin, end - piece.begin};
     encoding.ids.push_back(token.id);
     if (piece.added_id >= 0) {
       encoding.tokens.emplace_back(piece.view());
     } else {
-      const std::string_view word = piece.text->view().substr(at, token.length);
+      const std::string_view word =
+          end <= piece.end ? piece.text->view().substr(at, token.length) : std::string_view();
       encoding.tokens.emplace_back(parts_.model->token_text(token.id, word));
     }
     if (token.stays == 0) at += token.length;
-    encoding.offsets.emplace_back(char_index[std::min<std::size_t>(range.begin, last)],
-                                  char_index[std::min<std::size_t>(range.end, last)]);
+    encoding.offsets.push_back(to_code_points(char_index, range));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include "text/unicode/properties.h"
 #include "text/unicode/utf8.h"
 
 namespace espalier::text {
@@ -16,12 +17,6 @@ bool is_control(int c) {
          c == UTF8PROC_BOUNDCLASS_LF;
 }
 
-/// Characters that join what stands before them.
-bool joins(int c) {
-  return c == UTF8PROC_BOUNDCLASS_EXTEND || c == UTF8PROC_BOUNDCLASS_ZWJ ||
-         c == UTF8PROC_BOUNDCLASS_SPACINGMARK;
-}
-
 }  // namespace
 
 std::size_t grapheme_length(std::string_view text) {
@@ -33,17 +28,18 @@ std::size_t grapheme_length(std::string_view text) {
         previous != UTF8PROC_BOUNDCLASS_PREPEND)
       break;
     std::size_t next = end;
-    const int current = break_class(next_code_point(text, next));
+    const char32_t point = next_code_point(text, next);
+    const int current = break_class(point);
+    const bool joins = (CharClassTable::get()[point] & kJoining) != 0;
     const bool joined = previous == UTF8PROC_BOUNDCLASS_CR ? current == UTF8PROC_BOUNDCLASS_LF
-                        : is_control(previous) || is_control(current)
+                        : is_control(previous) || (is_control(current) && !joins)
                             ? false
-                            : joins(current) || previous == UTF8PROC_BOUNDCLASS_PREPEND ||
+                            : joins || previous == UTF8PROC_BOUNDCLASS_PREPEND ||
                                   (pictographic && previous == UTF8PROC_BOUNDCLASS_ZWJ &&
                                    current == UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC);
     if (!joined) break;
     // Marks keep a pictograph open for a joiner behind them.
-    if (current != UTF8PROC_BOUNDCLASS_EXTEND && current != UTF8PROC_BOUNDCLASS_ZWJ)
-      pictographic = current == UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC;
+    if (!joins) pictographic = current == UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC;
     previous = current;
     end = next;
   }

@@ -85,6 +85,7 @@ CharClassTable::CharClassTable() {
   flat.add(tables::kWordCharacters, kWord);
   flat.add(tables::kBertControls, kBertControl);
   flat.add(tables::kBertAccents, kBertAccent);
+  flat.add(tables::kJoining, kJoining);
   constexpr CodePointRange kControlSpaces[] = {{0x9, 0xD}, {0x85, 0x85}};
   flat.add(kControlSpaces, kSpace);
   constexpr CodePointRange kNewlines[] = {{'\n', '\n'}, {'\r', '\r'}};

@@ -26,6 +26,7 @@ enum CharClass : std::uint16_t {
   kCombiningMark = 1U << 12U,    ///< is_combining_mark of unicode-normalization
   kBertControl = 1U << 13U,      ///< what BERT's clean-up drops
   kBertAccent = 1U << 14U,       ///< Mn of unicode_categories
+  kJoining = 1U << 15U,          ///< shares a grapheme cluster with what stands before it
 };
 
 /// Two-stage table; built once, in well under a millisecond.
