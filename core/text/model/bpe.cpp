@@ -147,7 +147,9 @@ class Bpe final : public Model {
       if (token.empty() || utf8_length(token[0]) != token.size()) continue;
       borders_.add_character(next_code_point(token, at));
     }
-    borders_.finish();
+    const bool all_bytes = std::none_of(fallback_ids_.begin(), fallback_ids_.end(),
+                                        [](std::int32_t id) { return id < 0; });
+    borders_.finish(!settings_.has_unk && !(settings_.byte_fallback && all_bytes));
     has_borders_ = true;
   }
   bool is_stand_in(std::string_view token) const {

@@ -18,7 +18,8 @@ void MergeBorders::add_merge(std::string_view left, std::string_view right) {
   joined_.push_back(key(before, next_code_point(right, first)));
 }
 
-void MergeBorders::finish() {
+void MergeBorders::finish(bool unknown_vanish) {
+  unknown_vanish_ = unknown_vanish;
   // By second character first, to count the partners of each.
   const auto second = [](std::uint64_t pair) { return static_cast<std::uint32_t>(pair); };
   std::sort(joined_.begin(), joined_.end(), [&](std::uint64_t a, std::uint64_t b) {
@@ -45,16 +46,21 @@ void MergeBorders::finish() {
 }
 
 std::size_t MergeBorders::part_end(std::string_view text, std::size_t begin) const {
+  const auto kind_of = [&](char32_t point) {
+    return point < kTableSize ? kinds_[point] : Kind::kUnknown;
+  };
   std::size_t at = begin;
   char32_t before = next_code_point(text, at);
+  bool hidden = unknown_vanish_ && kind_of(before) == Kind::kUnknown;
   while (at < text.size()) {
     std::size_t next = at;
     const char32_t point = next_code_point(text, next);
-    const Kind kind = point < kTableSize ? kinds_[point] : Kind::kUnknown;
-    if (kind == Kind::kFree ||
-        (kind == Kind::kSome &&
-         !std::binary_search(joined_.begin(), joined_.end(), key(before, point))))
+    const Kind kind = kind_of(point);
+    if (!hidden && (kind == Kind::kFree ||
+                    (kind == Kind::kSome &&
+                     !std::binary_search(joined_.begin(), joined_.end(), key(before, point)))))
       return at;
+    hidden = unknown_vanish_ && kind == Kind::kUnknown;
     before = point;
     at = next;
   }

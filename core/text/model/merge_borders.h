@@ -16,8 +16,9 @@ class MergeBorders {
   /// `point` is a token by itself.
   void add_character(char32_t point);
   void add_merge(std::string_view left, std::string_view right);
-  /// After the last merge.
-  void finish();
+  /// After the last merge. With `unknown_vanish`, characters that are no token leave no trace, so
+  /// that those around them become neighbours.
+  void finish(bool unknown_vanish);
 
   /// End of the part of `text` that starts at `begin` and can be merged on its own.
   std::size_t part_end(std::string_view text, std::size_t begin) const;
@@ -36,6 +37,7 @@ class MergeBorders {
   }
 
   std::vector<Kind> kinds_;
+  bool unknown_vanish_ = false;
   std::vector<std::uint64_t> joined_;  ///< sorted; second characters of kind kSome alone
 };
 
