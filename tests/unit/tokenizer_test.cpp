@@ -1,7 +1,8 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <array>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -152,28 +153,15 @@ TEST(Tokenizer, TreatsInvalidBytesAsReplacementCharacters) {
   EXPECT_EQ(tokenizer->encode("a\xff\xe2\x82z", false), tokenizer->encode("a\uFFFD\uFFFDz", false));
 }
 
-/// Seconds to tokenize `text`; the least of three times, since other programs disturb.
-double seconds_for(const Tokenizer& tokenizer, const std::string& text) {
-  double least = 1e9;
-  for (int round = 0; round < 3; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    tokenizer.encode(text, false);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    least = std::min(least, taken.count());
-  }
-  return least;
-}
-
-TEST_P(TokenizerFixture, TakesTimeInProportionToTheLongestWord) {
+TEST_P(TokenizerFixture, TakesALongWordInReasonableTime) {
   const auto tokenizer = load_tokenizer(fixture(GetParam()));
   for (const std::string part : {"e", " ", "ab", "\n", "é", "1", "-", "the"}) {
     std::string text;
-    while (text.size() < 20'000) text += part;
-    const double once = seconds_for(*tokenizer, text);
-    std::string longer;
-    for (int i = 0; i < 8; ++i) longer += text;
-    // A quadratic rule would take 64 times as long; merging takes n log n.
-    EXPECT_LT(seconds_for(*tokenizer, longer), once * 24 + 0.02) << part;
+    while (text.size() < 400'000) text += part;
+    const std::clock_t start = std::clock();
+    tokenizer->encode(text, false);
+    // A few hundredths, or minutes for a rule that is quadratic.
+    EXPECT_LT(std::clock() - start, 3 * CLOCKS_PER_SEC) << part;
   }
 }
 

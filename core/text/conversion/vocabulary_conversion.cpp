@@ -75,7 +75,7 @@ std::string convert_vocabulary_and_merges(const std::string& vocabulary, const s
   if (name == "Qwen2Tokenizer") {
     bos = "";
     draft.normalizer = typed("NFC");
-    const char* const kExpression =
+    constexpr const char* kExpression =
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
     const Value split = typed("Split", {{"pattern", table_of({{"Regex", kExpression}})},
                                         {"behavior", "Isolated"},

@@ -265,7 +265,7 @@ class Bpe final : public Model {
     if (unk_id_ < 0)
       throw_bad_input(
           "a text has an unknown character, and the unknown token is not in the vocabulary",
-          settings_.unk_token, "an entry of vocab", where_ + ".unk_token", {});
+          settings_.unk_token, "an entry of vocab", where_ + ".unk_token");
     if (!settings_.fuse_unk) flush(unknown, symbols);
     unknown.length += length;
   }

@@ -22,7 +22,7 @@ class WordLevel final : public Model {
     const std::int32_t known = vocabulary_.find(word);
     if (known < 0 && unk_id_ < 0)
       throw_bad_input("a text has an unknown word, and the unknown token is not in the vocabulary",
-                      unk_token_, "an entry of vocab", where_ + ".unk_token", {});
+                      unk_token_, "an entry of vocab", where_ + ".unk_token");
     tokens.push_back({known < 0 ? unk_id_ : known, static_cast<std::uint32_t>(word.size())});
   }
 

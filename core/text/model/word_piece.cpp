@@ -54,7 +54,7 @@ class WordPiece final : public Model {
       if (unk_id_ < 0)
         throw_bad_input(
             "a text has an unknown word, and the unknown token is not in the vocabulary",
-            unk_token_, "an entry of vocab", where_ + ".unk_token", {});
+            unk_token_, "an entry of vocab", where_ + ".unk_token");
       own.tokens.assign(1, {unk_id_, static_cast<std::uint32_t>(word.size())});
     }
     own.cache.insert(word, hash, own.tokens);

@@ -38,10 +38,11 @@ class ESPALIER_API Tokenizer {
   virtual std::vector<std::int32_t> encode(std::string_view text,
                                            bool add_special_tokens) const = 0;
   virtual Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const = 0;
-  /// A pair of texts in one sequence, put together by the post-processor. Offsets count from the
-  /// start of the text that a token is from.
+  /// A pair of texts in one sequence, as BERT and its relatives take them. Offsets count from the
+  /// start of the text that a token is from. By default one stands behind the other as
+  /// encode_with_offsets() gives them.
   virtual Encoding encode_pair(std::string_view first, std::string_view second,
-                               bool add_special_tokens) const = 0;
+                               bool add_special_tokens) const;
   /// Unknown ids are skipped, as the reference does.
   virtual std::string decode(const std::vector<std::int32_t>& ids,
                              bool skip_special_tokens) const = 0;
