@@ -107,10 +107,13 @@ bool has_tokenizer(const std::string& folder) { return !find_file(folder).empty(
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string name = find_file(folder);
   if (name.empty())
-    throw_bad_input("a folder holds no tokenizer", {},
-                    "tokenizer.json, tekken.json, tokenizer.model, vocab.json with merges.txt, "
-                    "vocab.txt or one file that ends in .tiktoken",
-                    folder);
+    throw Error(Problem{ErrorCode::kIo,
+                        "a folder holds no tokenizer",
+                        {},
+                        "tokenizer.json, tekken.json, tokenizer.model, vocab.json with merges.txt, "
+                        "vocab.txt or one file that ends in .tiktoken",
+                        folder,
+                        {}});
   auto tokenizer = load_file(folder, name);
   const Table roles = read_special_tokens(folder);
   const auto id_of = [&](std::string_view role) {

@@ -317,7 +317,7 @@ def main():
                 if different <= arguments.show:
                     shown = {key: value for key, value in config.items() if key != "model"}
                     shown["model"] = {key: value for key, value in config["model"].items() if key not in ("vocab", "merges")}
-                    print(f"configuration {number}: {difference}\n  of {json.dumps(shown, ensure_ascii=False)}")
+                    print(f"configuration {number}: {difference}\n  of {json.dumps(shown, ensure_ascii=False)}", flush=True)
     print(f"{arguments.count} configurations, {different} different")
     sys.exit(1 if different else 0)
 

@@ -19,7 +19,8 @@ class CharacterMap {
     std::uint32_t trie_bytes = 0;
     if (bytes && bytes->size() >= sizeof trie_bytes)
       std::memcpy(&trie_bytes, bytes->data(), sizeof trie_bytes);
-    if (!bytes || bytes->size() < sizeof trie_bytes + trie_bytes || trie_bytes == 0)
+    if (!bytes || bytes->size() < sizeof trie_bytes + trie_bytes ||
+        trie_bytes < sizeof(std::uint32_t))
       section.fail("the character map is damaged",
                    std::to_string(bytes ? bytes->size() : 0) + " bytes",
                    "base64 of a trie and its texts");
