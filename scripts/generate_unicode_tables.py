@@ -7,6 +7,7 @@ package itself, for every code point.
     python -m venv venv && venv/bin/pip install tokenizers==0.23.3
     venv/bin/python scripts/generate_unicode_tables.py > core/text/unicode/tables.inc
 """
+import struct
 import unicodedata
 
 from tokenizers import Regex, __version__, normalizers, pre_tokenizers
@@ -123,6 +124,38 @@ def lowercase_differences():
     return rows
 
 
+def removed_by_bert(**options):
+    """Code points that BertNormalizer drops when it does nothing but `options`."""
+    off = {"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False}
+    normalize = normalizers.BertNormalizer(**(off | options)).normalize_str
+    return {point for point in CODE_POINTS if normalize(chr(point)) == ""}
+
+
+def joining():
+    """Code points that share a grapheme cluster with what stands before them."""
+    # A character map (darts-clone) with the one key "a": it takes the place of the whole cluster.
+    units = [0] * 256
+    units[ord("a")] = 1 << 10 | 1 << 8 | ord("a")
+    blob = struct.pack("<I256I", 1024, *units) + b"x\0"
+    normalize = normalizers.Precompiled(blob).normalize_str
+    return {point for point in CODE_POINTS if normalize("a" + chr(point)) == "x"}
+
+
+def scripts():
+    """Ranges of code points that UnicodeScripts takes for one script; those that go with every script are left out."""
+    split = pre_tokenizers.UnicodeScripts().pre_tokenize_str
+    texts = ["a" + c + "\u3042" for c in ALL]
+    own = [c for c, text in zip(ALL, texts) if not len(split(text)) == 2 or len(split(text[:2])) > 1 or len(split(text[1:])) > 1]
+    rest = "".join(own)
+    samples, rows = [], []
+    for _, (begin, end) in split(rest):
+        number = next((i for i, other in enumerate(samples) if len(split(other + rest[begin])) == 1), len(samples))
+        if number == len(samples):
+            samples.append(rest[begin])
+        rows += [[f"{a:#x}", f"{b:#x}", str(number + 1)] for a, b in ranges(map(ord, rest[begin:end]))]
+    return rows
+
+
 def main():
     category_m = matched_by(r"\p{M}+")
     print(f"// Written by scripts/generate_unicode_tables.py from tokenizers {__version__}; do not edit.\n")
@@ -135,6 +168,10 @@ def main():
     write_set("kPunctuationDiffersFromP", punctuation ^ (matched_by(r"\p{P}+") | ascii_punctuation()))
     accents = {p for p in CODE_POINTS if normalizers.StripAccents().normalize_str(chr(p)) == ""}
     write_set("kCombiningMarkDiffersFromM", accents ^ category_m)
+    write_set("kBertControls", removed_by_bert(clean_text=True))
+    write_set("kBertAccents", removed_by_bert(strip_accents=True))
+    write_set("kJoining", joining())
+    write("kScripts", "ScriptRange", scripts(), 6)
     write_set("kInertForNormalization", inert_for_normalization(category_m))
     pairs = compositions()
     write("kCompositions", "Composition", [[f"{a:#x}", f"{b:#x}", f"{c:#x}"] for a, b, c in pairs], 4)

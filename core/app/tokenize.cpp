@@ -43,7 +43,7 @@ int run_tokenize(const std::vector<std::string>& arguments) {
   Options("tokenize --model DIR --input FILE.jsonl",
           "Turns each line {\"text\": ...} into ids, tokens and offsets (in code points), or with "
           "--decode each line {\"ids\": [...]} into text.")
-      .value("model", options.model, "folder with tokenizer.json", true)
+      .value("model", options.model, "folder with tokenizer.json or another tokenizer file", true)
       .value("input", options.input, "JSON lines; - reads standard input", true)
       .flag("json", options.json, "one JSON object a line")
       .flag("decode", options.decode, "from ids to text")

@@ -10,10 +10,10 @@ namespace {
 
 /// `text` itself, or `mended` when it had invalid bytes.
 std::string_view valid_text(std::string_view text, std::string& mended) {
-  constexpr std::size_t kMostBytes = 0xFFFFFFF0;
+  constexpr std::size_t kMostBytes = 0x7FFFFF00;
   if (text.size() > kMostBytes)
     throw_bad_input("a text is too long to tokenize", std::to_string(text.size()) + " bytes",
-                    "less than 4 GiB", {}, "split it");
+                    "less than 2 GiB", {}, "split it");
   if (is_valid_utf8(text)) return text;
   mended = replace_invalid_utf8(text);
   return mended;
@@ -29,6 +29,17 @@ std::vector<std::uint32_t> index_code_points(std::string_view text) {
   }
   index[text.size()] = count;
   return index;
+}
+
+/// Bytes to code points with the reference's treatment of places behind the end, which tokens have
+/// whose spelling is longer than their text.
+std::pair<std::int64_t, std::int64_t> to_code_points(const std::vector<std::uint32_t>& index,
+                                                     ByteRange range) {
+  const std::size_t size = index.size() - 1;
+  if (range.begin >= size && range.end > size) return {range.begin, range.end};
+  const std::uint32_t begin = index[std::min<std::size_t>(range.begin, size)];
+  if (range.end <= size) return {begin, index[range.end]};
+  return {begin, range.end - 1 < size ? index[range.end - 1] + 1 : begin + 2};
 }
 
 }  // namespace
@@ -83,11 +94,19 @@ std::vector<std::int32_t> HfTokenizer::encode(std::string_view text,
       parts_.model->tokenize(piece.view(), *scratch.model, scratch.tokens);
     }
   }
-  Encoding encoding;
-  encoding.ids.reserve(scratch.tokens.size() + 2);
-  for (const TokenSpan& token : scratch.tokens) encoding.ids.push_back(token.id);
-  if (parts_.post_processor) parts_.post_processor->process(encoding, add_special_tokens, true);
-  return std::move(encoding.ids);
+  std::vector<Encoding> parts(1);
+  parts[0].ids.reserve(scratch.tokens.size() + 2);
+  for (const TokenSpan& token : scratch.tokens) parts[0].ids.push_back(token.id);
+  return post_process(std::move(parts), add_special_tokens, true).ids;
+}
+
+Encoding HfTokenizer::post_process(std::vector<Encoding> parts, bool add_special_tokens,
+                                   bool ids_only) const {
+  if (!ids_only)
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      parts[i].type_ids.assign(parts[i].ids.size(), static_cast<std::int32_t>(i));
+  if (parts_.post_processor) parts_.post_processor->process(parts, add_special_tokens, ids_only);
+  return join_encodings(std::move(parts));
 }
 
 void HfTokenizer::append_piece(const Piece& piece, const std::vector<std::uint32_t>& char_index,
@@ -98,20 +117,25 @@ void HfTokenizer::append_piece(const Piece& piece, const std::vector<std::uint32
   } else {
     parts_.model->tokenize(piece.view(), *scratch.model, scratch.tokens);
   }
-  const std::size_t last = char_index.size() - 1;
   std::uint32_t at = piece.begin;
   for (const TokenSpan& token : scratch.tokens) {
-    const ByteRange range = piece.text->range(at, at + token.length);
-    at += token.length;
+    const std::uint32_t end = at + token.length;
+    const ByteRange range = end <= piece.end ? piece.text->range(at, end)
+                                             : ByteRange{at - piece.begin, end - piece.begin};
     encoding.ids.push_back(token.id);
-    encoding.tokens.emplace_back(piece.added_id >= 0 ? piece.view()
-                                                     : parts_.model->id_to_token(token.id));
-    encoding.offsets.emplace_back(char_index[std::min<std::size_t>(range.begin, last)],
-                                  char_index[std::min<std::size_t>(range.end, last)]);
+    if (piece.added_id >= 0) {
+      encoding.tokens.emplace_back(piece.view());
+    } else {
+      const std::string_view word =
+          end <= piece.end ? piece.text->view().substr(at, token.length) : std::string_view();
+      encoding.tokens.emplace_back(parts_.model->token_text(token.id, word));
+    }
+    if (token.stays == 0) at += token.length;
+    encoding.offsets.push_back(to_code_points(char_index, range));
   }
 }
 
-Encoding HfTokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
+Encoding HfTokenizer::encode_plain(std::string_view text) const {
   std::string mended;
   const std::string_view valid = valid_text(text, mended);
   PreTokenizedText pre_tokenized(valid, true);
@@ -121,8 +145,21 @@ Encoding HfTokenizer::encode_with_offsets(std::string_view text, bool add_specia
   Encoding encoding;
   for (const Piece& piece : pre_tokenized.pieces)
     append_piece(piece, char_index, *borrowed, encoding);
-  if (parts_.post_processor) parts_.post_processor->process(encoding, add_special_tokens, false);
   return encoding;
+}
+
+Encoding HfTokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
+  std::vector<Encoding> parts;
+  parts.push_back(encode_plain(text));
+  return post_process(std::move(parts), add_special_tokens, false);
+}
+
+Encoding HfTokenizer::encode_pair(std::string_view first, std::string_view second,
+                                  bool add_special_tokens) const {
+  std::vector<Encoding> parts;
+  parts.push_back(encode_plain(first));
+  parts.push_back(encode_plain(second));
+  return post_process(std::move(parts), add_special_tokens, false);
 }
 
 std::string HfTokenizer::decode(const std::vector<std::int32_t>& ids,

@@ -42,6 +42,8 @@ class HfTokenizer final : public Tokenizer {
 
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens) const override;
   Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const override;
+  Encoding encode_pair(std::string_view first, std::string_view second,
+                       bool add_special_tokens) const override;
   std::string decode(const std::vector<std::int32_t>& ids, bool skip_special_tokens) const override;
 
   std::int32_t token_to_id(std::string_view token) const override;
@@ -62,6 +64,9 @@ class HfTokenizer final : public Tokenizer {
 
   /// Everything before the model. `text` is valid UTF-8.
   void pre_tokenize(PreTokenizedText& text) const;
+  /// Without the post-processor.
+  Encoding encode_plain(std::string_view text) const;
+  Encoding post_process(std::vector<Encoding> parts, bool add_special_tokens, bool ids_only) const;
   void append_piece(const Piece& piece, const std::vector<std::uint32_t>& char_index,
                     Scratch& scratch, Encoding& encoding) const;
 

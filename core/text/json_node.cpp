@@ -74,6 +74,12 @@ bool JsonNode::as_bool() const {
   return value;
 }
 
+double JsonNode::as_number() const {
+  double value = 0;
+  if (element_.get(value) != simdjson::SUCCESS) wrong_type("a number");
+  return value;
+}
+
 std::int64_t JsonNode::as_int() const {
   std::int64_t value = 0;
   if (element_.get(value) != simdjson::SUCCESS) wrong_type("an integer");

@@ -36,6 +36,7 @@ class JsonNode {
 
   std::string as_string() const;
   bool as_bool() const;
+  double as_number() const;
   std::int64_t as_int() const;
   std::int64_t as_int(std::int64_t least, std::int64_t most) const;
 

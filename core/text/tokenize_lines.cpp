@@ -6,23 +6,29 @@
 namespace espalier::text {
 namespace {
 
-Value read_key(std::string_view line, std::string_view key, const std::string& where) {
-  const Value value = parse_json(line, {.file = where});
-  const Value* member = value.find(key);
-  if (member == nullptr)
-    throw_bad_input("a line lacks its key", std::string(line.substr(0, 80)),
-                    "an object with \"" + std::string(key) + "\"", where);
-  return *member;
+[[noreturn]] void fail_without_key(std::string_view line, const std::string& key,
+                                   const std::string& where) {
+  throw_bad_input("a line lacks its key", std::string(line.substr(0, 80)),
+                  "an object with \"" + key + "\"", where);
 }
 
-std::string read_text(std::string_view line, const std::string& where) {
-  return read_key(line, "text", where).as_string();
+Encoding encode_line(const Tokenizer& tokenizer, std::string_view line, bool add_special_tokens,
+                     const std::string& where, bool& is_pair) {
+  const Value value = parse_json(line, {.file = where});
+  const Value* text = value.find("text");
+  if (text == nullptr) fail_without_key(line, "text", where);
+  const Value* second = value.find("pair");
+  is_pair = second != nullptr && !second->is_null();
+  return is_pair ? tokenizer.encode_pair(text->as_string(), second->as_string(), add_special_tokens)
+                 : tokenizer.encode_with_offsets(text->as_string(), add_special_tokens);
 }
 
 std::vector<std::int32_t> read_ids(std::string_view line, const std::string& where) {
-  const Value list = read_key(line, "ids", where);
+  const Value value = parse_json(line, {.file = where});
+  const Value* list = value.find("ids");
+  if (list == nullptr) fail_without_key(line, "ids", where);
   std::vector<std::int32_t> ids;
-  for (const Value& item : list.as_array()) {
+  for (const Value& item : list->as_array()) {
     const std::int64_t id = item.as_int();
     if (id < 0 || id > INT32_MAX)
       throw_bad_input("an id is out of range", std::to_string(id), "0 to 2147483647", where);
@@ -35,8 +41,8 @@ std::vector<std::int32_t> read_ids(std::string_view line, const std::string& whe
 
 std::string tokenize_line(const Tokenizer& tokenizer, std::string_view line,
                           bool add_special_tokens, const std::string& where) {
-  const Encoding encoding =
-      tokenizer.encode_with_offsets(read_text(line, where), add_special_tokens);
+  bool is_pair = false;
+  const Encoding encoding = encode_line(tokenizer, line, add_special_tokens, where, is_pair);
   Array ids;
   Array tokens;
   Array offsets;
@@ -50,6 +56,11 @@ std::string tokenize_line(const Tokenizer& tokenizer, std::string_view line,
   out.set("ids", std::move(ids));
   out.set("tokens", std::move(tokens));
   out.set("offsets", std::move(offsets));
+  if (is_pair) {
+    Array type_ids;
+    for (const std::int32_t id : encoding.type_ids) type_ids.emplace_back(std::int64_t{id});
+    out.set("type_ids", std::move(type_ids));
+  }
   return dump_json(out);
 }
 
@@ -62,8 +73,8 @@ std::string detokenize_line(const Tokenizer& tokenizer, std::string_view line,
 
 std::string tokenize_line_readably(const Tokenizer& tokenizer, std::string_view line,
                                    bool add_special_tokens, const std::string& where) {
-  const Encoding encoding =
-      tokenizer.encode_with_offsets(read_text(line, where), add_special_tokens);
+  bool is_pair = false;
+  const Encoding encoding = encode_line(tokenizer, line, add_special_tokens, where, is_pair);
   std::string out = std::to_string(encoding.ids.size()) + " tokens";
   for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
     std::string id = std::to_string(encoding.ids[i]);

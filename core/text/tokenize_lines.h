@@ -7,8 +7,8 @@
 
 namespace espalier::text {
 
-/// One line of `espalier tokenize`: {"text": ...} to {"ids", "tokens", "offsets"}, on one line.
-/// `where` names the line in errors.
+/// One line of `espalier tokenize`: {"text": ...} to {"ids", "tokens", "offsets"}, on one line;
+/// with a second text in "pair", "type_ids" as well. `where` names the line in errors.
 std::string tokenize_line(const Tokenizer& tokenizer, std::string_view line,
                           bool add_special_tokens, const std::string& where);
 

@@ -1,4 +1,4 @@
-"""Compares Espalier's tokenizer with the `tokenizers` package on random Unicode strings: ids, tokens and offsets.
+"""Compares Espalier's tokenizer with the `tokenizers` package on random Unicode strings: ids, tokens, offsets, decoding.
 
     python tests/integration/tokenizer_fuzz.py --folder DIR [--folder DIR ...] --program 'build/bin/espalier' \
         [--count 20000] [--seed N]
@@ -7,12 +7,13 @@ Needs a Python with `tokenizers` alone. With --driver, the program is tests/inte
 """
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 SPACES = [" ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x85", "\u00a0", "\u2003", "\u2028", "\u3000",
           "\u1680", "\u200b", "\ufeff", " \n", "\n "]
@@ -62,51 +63,84 @@ def random_text(rng, added):
     return "".join(parts)
 
 
-def run_program(arguments, folder, texts, special):
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as lines:
-        for text in texts:
-            lines.write(json.dumps({"text": text}) + "\n")
-        lines.flush()
-        if arguments.driver:
-            command = [arguments.program, "tokenize", folder, "1" if special else "0"]
-            with open(lines.name, "rb") as stdin:
-                out = subprocess.run(command, stdin=stdin, capture_output=True)
-        else:
-            command = [arguments.program, "tokenize", "--model", folder, "--input", lines.name, "--json"]
-            out = subprocess.run(command + ([] if special else ["--no-special-tokens"]), capture_output=True)
+def word_level(folder):
+    """A tokenizer of whole words; none is among the fixtures."""
+    words = dict.fromkeys(["[UNK]", "<s>", "</s>", *(word.lower() for word in WORDS), *SYMBOLS, *NUMBERS])
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.save(folder + "/tokenizer.json")
+    return folder
+
+
+def run_program(arguments, folder, records, decode, flag):
+    """The answers of `espalier tokenize`; the flag adds special tokens, or skips them when decoding."""
+    command = [arguments.program, "tokenize", "--model", folder, "--input", "-", "--json"]
+    if arguments.driver:
+        command = [arguments.program, "detokenize" if decode else "tokenize", folder, "1" if flag else "0"]
+    elif decode:
+        command += ["--decode"] + (["--skip-special-tokens"] if flag else [])
+    elif not flag:
+        command += ["--no-special-tokens"]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    out = subprocess.run(command, input=lines.encode(), capture_output=True)
     if out.returncode != 0:
         sys.exit(f"{command} failed:\n{out.stderr.decode()}")
     return [json.loads(line) for line in out.stdout.decode().split("\n") if line]
 
 
-def compare(arguments, folder, rng):
+def differences(arguments, folder, reference, records, special):
+    """Pairs of what Espalier says and what the package says."""
+    pairs = []
+    for record, ours in zip(records, run_program(arguments, folder, records, False, special), strict=True):
+        theirs = reference.encode(record["text"], record.get("pair"), add_special_tokens=special)
+        wanted = {"ids": theirs.ids, "tokens": theirs.tokens, "offsets": [list(pair) for pair in theirs.offsets]}
+        if "pair" in record:
+            wanted["type_ids"] = theirs.type_ids
+        pairs.append((record, ours, wanted))
+    encoded = [{"ids": wanted["ids"]} for _, _, wanted in pairs[:: 4]]
+    for record, ours in zip(encoded, run_program(arguments, folder, encoded, True, special), strict=True):
+        pairs.append((record, ours, {"text": reference.decode(record["ids"], skip_special_tokens=special)}))
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def compare(arguments, folder, count, rng):
     reference = Tokenizer.from_file(folder + "/tokenizer.json")
     added = sorted(token.content for token in reference.get_added_tokens_decoder().values())
-    texts = [random_text(rng, added) for _ in range(arguments.count)]
     different = 0
-    for special, part in ((False, texts[: len(texts) // 2]), (True, texts[len(texts) // 2 :])):
-        for text, ours in zip(part, run_program(arguments, folder, part, special), strict=True):
-            theirs = reference.encode(text, add_special_tokens=special)
-            wanted = {"ids": theirs.ids, "tokens": theirs.tokens, "offsets": [list(pair) for pair in theirs.offsets]}
-            if ours != wanted:
+    chunk = 20000
+    for begin in range(0, count, chunk):
+        records = [{"text": random_text(rng, added)} for _ in range(min(chunk, count - begin))]
+        for record in records[:: 8]:
+            record["pair"] = random_text(rng, added)
+        for special, part in ((False, records[: len(records) // 2]), (True, records[len(records) // 2 :])):
+            for record, ours, theirs in differences(arguments, folder, reference, part, special):
                 different += 1
                 if different <= arguments.show:
-                    print(f"{folder}: {text!r}\n  ours   {ours}\n  theirs {wanted}")
-    print(f"{folder}: {len(texts)} strings, {different} different")
+                    print(f"{folder}: {record!r}\n  ours   {ours}\n  theirs {theirs}")
+    print(f"{folder}: {count} strings, {different} different", flush=True)
     return different
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", action="append", required=True)
+    parser.add_argument("--folder", action="append", default=[])
+    parser.add_argument("--word-level", action="store_true", help="a tokenizer of whole words, made here")
     parser.add_argument("--program", required=True)
     parser.add_argument("--driver", action="store_true")
-    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--count", type=int, default=20000, help="strings for all folders together")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--show", type=int, default=3)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    different = sum(compare(arguments, folder, random.Random(f"{arguments.seed} {folder}")) for folder in arguments.folder)
+    with tempfile.TemporaryDirectory() as own:
+        folders = arguments.folder + ([word_level(own)] if arguments.word_level else [])
+        count = -(-arguments.count // len(folders))
+        different = 0
+        for folder in folders:
+            different += compare(arguments, folder, count, random.Random(f"{arguments.seed} {os.path.basename(folder)}"))
     sys.exit(1 if different else 0)
 
 

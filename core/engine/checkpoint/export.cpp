@@ -26,7 +26,11 @@ constexpr std::array kCompanions = {"generation_config.json",
                                     "added_tokens.json",
                                     "vocab.json",
                                     "merges.txt",
+                                    "vocab.txt",
                                     "tokenizer.model",
+                                    "spiece.model",
+                                    "sentencepiece.bpe.model",
+                                    "tekken.json",
                                     "chat_template.jinja",
                                     "chat_template.json"};
 

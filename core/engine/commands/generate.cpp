@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "engine/commands/engine_command.h"
 #include "engine/generate/generator.h"
@@ -7,6 +8,7 @@
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "text/chat_template_loader.h"
+#include "text/stream_decoder.h"
 #include "text/tokenizer_loader.h"
 
 namespace espalier {
@@ -52,7 +54,7 @@ std::vector<std::int64_t> read_prompt(const EngineCall& call, const Tokenizer* t
     return prompt;
   }
   if (tokenizer == nullptr) {
-    throw_bad_input("the model folder has no tokenizer.json", {}, "tokenizer.json", folder,
+    throw_bad_input("the model folder has no tokenizer", {}, "tokenizer.json", folder,
                     "give the prompt as --prompt-ids");
   }
   if (!call.option("messages").is_null()) return chat_prompt(call, *tokenizer, folder);
@@ -94,7 +96,7 @@ int run_generate(const EngineCall& call) {
   load_options.device = call.text("device");
   const std::string folder = call.text("model");
   std::shared_ptr<const Tokenizer> tokenizer;
-  if (fs::exists(fs::path(folder) / "tokenizer.json")) tokenizer = text::load_tokenizer(folder);
+  if (text::has_tokenizer(folder)) tokenizer = text::load_tokenizer(folder);
   const std::vector<std::int64_t> prompt = read_prompt(call, tokenizer.get(), folder);
   const LoadedModel loaded =
       load_model(*call.create<ModelProvider>("model"), folder, load_options, call.adapter("peft"));
@@ -102,24 +104,25 @@ int run_generate(const EngineCall& call) {
 
   const bool json = call.flag("json");
   std::vector<std::int32_t> shown;
-  std::string printed;
+  std::optional<text::StreamDecoder> printer;
+  if (!json && tokenizer != nullptr) printer.emplace(tokenizer, true);
+  const auto print = [](const std::string& part) {
+    if (part.empty()) return;
+    std::fputs(part.c_str(), stdout);
+    std::fflush(stdout);
+  };
   const TokenSink stream = [&](std::int64_t id) {
     shown.push_back(static_cast<std::int32_t>(id));
-    if (json || tokenizer == nullptr) return true;
-    const std::string text = tokenizer->decode(shown, true);
-    // A character may need several tokens: wait while the end is not complete.
-    if (text.ends_with("\xEF\xBF\xBD") || !text.starts_with(printed)) return true;
-    std::fputs(text.c_str() + printed.size(), stdout);
-    std::fflush(stdout);
-    printed = text;
+    if (printer) print(printer->push(shown.back()));
     return true;
   };
   const std::vector<std::int64_t> ids = generate(*loaded.model, prompt, options, stream);
-  const std::string text = tokenizer == nullptr ? std::string() : tokenizer->decode(shown, true);
   if (!json) {
-    std::puts(text.starts_with(printed) ? text.c_str() + printed.size() : "");
+    if (printer) print(printer->finish());
+    std::puts("");
     return 0;
   }
+  const std::string text = tokenizer == nullptr ? std::string() : tokenizer->decode(shown, true);
   Array list;
   for (const std::int64_t id : ids) list.emplace_back(id);
   Table result;

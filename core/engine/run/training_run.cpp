@@ -82,7 +82,7 @@ void use_kernels(KernelPack& pack) {
 TrainingRun::TrainingRun(const EngineCall& call)
     : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
-  if (fs::exists(fs::path(folder) / "tokenizer.json")) {
+  if (text::has_tokenizer(folder)) {
     tokenizer_ = text::load_tokenizer(folder);
     chat_template_ = text::load_chat_template(folder);
   }

@@ -17,7 +17,6 @@ AddedToken read_token(const JsonNode& section) {
   token.normalized = section.at("normalized").as_bool();
   token.special = section.at("special").as_bool();
   token.decoded = token.content;
-  section.at("id").as_int(0, INT32_MAX);
   return token;
 }
 
@@ -58,6 +57,10 @@ AddedVocabulary::AddedVocabulary(const JsonNode& section, const Model& model,
     const auto known = ids_.find(token.content);
     std::int32_t id = known != ids_.end() ? known->second : model.token_to_id(token.content);
     if (id < 0) id = next_id++;
+    const JsonNode declared = item.at("id");
+    if (declared.as_int(0, INT32_MAX) != id)
+      declared.fail("an added token has another id than its place in the vocabulary gives it",
+                    token.content + ": " + std::to_string(declared.as_int()), std::to_string(id));
     if (token.normalized && normalizer != nullptr) {
       AlignedText text(token.content, 0, false);
       normalizer->normalize(text);

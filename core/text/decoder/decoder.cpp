@@ -15,6 +15,7 @@ constexpr ComponentType<Decoder> kTypes[] = {
     {"Metaspace", make_metaspace_decoder},
     {"WordPiece", make_word_piece_decoder},
     {"BPEDecoder", make_bpe_decoder},
+    {"CTC", make_ctc_decoder},
 };
 
 class DecoderSequence final : public Decoder {

@@ -32,5 +32,6 @@ std::unique_ptr<Decoder> make_strip_decoder(const JsonNode& section);
 std::unique_ptr<Decoder> make_metaspace_decoder(const JsonNode& section);
 std::unique_ptr<Decoder> make_word_piece_decoder(const JsonNode& section);
 std::unique_ptr<Decoder> make_bpe_decoder(const JsonNode& section);
+std::unique_ptr<Decoder> make_ctc_decoder(const JsonNode& section);
 
 }  // namespace espalier::text

@@ -103,7 +103,11 @@ class StripDecoder final : public Decoder {
   explicit StripDecoder(const JsonNode& section)
       : content_(section.at("content").as_string()),
         start_(section.at("start").as_int(0, INT32_MAX)),
-        stop_(section.at("stop").as_int(0, INT32_MAX)) {}
+        stop_(section.at("stop").as_int(0, INT32_MAX)) {
+    if (count_code_points(content_) != 1)
+      section.at("content").fail("what Strip takes off is not one character", content_,
+                                 "one character");
+  }
 
   Tokens decode(Tokens tokens) const override {
     for (std::string& token : tokens) {
@@ -150,12 +154,42 @@ class MetaspaceDecoder final : public Decoder {
   std::unique_ptr<Pattern> mark_;
 };
 
+/// As Rust's str::replace: an empty `from` stands before every character and at the end.
 std::string replaced_all(std::string text, std::string_view from, std::string_view to) {
-  if (from.empty()) return text;
-  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) {
-    text.replace(at, from.size(), to);
-    at += to.size();
+  if (from.empty()) {
+    std::string out(to);
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t length = utf8_length(text[at]);
+      out.append(text, at, length).append(to);
+      at += length;
+    }
+    return out;
   }
+  std::size_t at = text.find(from);
+  if (at == std::string::npos) return text;
+  std::string out;
+  std::size_t begin = 0;
+  for (; at != std::string::npos; at = text.find(from, begin)) {
+    out.append(text, begin, at - begin).append(to);
+    begin = at + from.size();
+  }
+  return out.append(text, begin);
+}
+
+/// Takes out the spaces that English does not write.
+std::string cleaned_up(std::string text) {
+  constexpr std::array<std::array<const char*, 2>, 11> kCleanup = {{{" .", "."},
+                                                                    {" ?", "?"},
+                                                                    {" !", "!"},
+                                                                    {" ,", ","},
+                                                                    {" ' ", "'"},
+                                                                    {" n't", "n't"},
+                                                                    {" 'm", "'m"},
+                                                                    {" do not", " don't"},
+                                                                    {" 's", "'s"},
+                                                                    {" 've", "'ve"},
+                                                                    {" 're", "'re"}}};
+  for (const auto& [from, to] : kCleanup) text = replaced_all(std::move(text), from, to);
   return text;
 }
 
@@ -165,23 +199,11 @@ class WordPieceDecoder final : public Decoder {
       : prefix_(section.at("prefix").as_string()), cleanup_(section.at("cleanup").as_bool()) {}
 
   Tokens decode(Tokens tokens) const override {
-    constexpr std::array<std::array<const char*, 2>, 11> kCleanup = {{{" .", "."},
-                                                                      {" ?", "?"},
-                                                                      {" !", "!"},
-                                                                      {" ,", ","},
-                                                                      {" ' ", "'"},
-                                                                      {" n't", "n't"},
-                                                                      {" 'm", "'m"},
-                                                                      {" do not", " don't"},
-                                                                      {" 's", "'s"},
-                                                                      {" 've", "'ve"},
-                                                                      {" 're", "'re"}}};
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (i != 0)
         tokens[i] =
             tokens[i].starts_with(prefix_) ? tokens[i].substr(prefix_.size()) : " " + tokens[i];
-      if (!cleanup_) continue;
-      for (const auto& [from, to] : kCleanup) tokens[i] = replaced_all(tokens[i], from, to);
+      if (cleanup_) tokens[i] = cleaned_up(std::move(tokens[i]));
     }
     return tokens;
   }
@@ -205,8 +227,36 @@ class BpeDecoder final : public Decoder {
   std::string suffix_;
 };
 
+/// Connectionist temporal classification: repeated tokens count once, pads not at all.
+class CtcDecoder final : public Decoder {
+ public:
+  explicit CtcDecoder(const JsonNode& section)
+      : pad_(section.at("pad_token").as_string()),
+        word_delimiter_(section.at("word_delimiter_token").as_string()),
+        cleanup_(section.at("cleanup").as_bool()) {}
+
+  Tokens decode(Tokens tokens) const override {
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    Tokens out;
+    for (std::string& token : tokens) {
+      std::string text = replaced_all(std::move(token), pad_, "");
+      if (cleanup_) text = replaced_all(cleaned_up(std::move(text)), word_delimiter_, " ");
+      if (!text.empty()) out.push_back(std::move(text));
+    }
+    return out;
+  }
+
+ private:
+  std::string pad_;
+  std::string word_delimiter_;
+  bool cleanup_;
+};
+
 }  // namespace
 
+std::unique_ptr<Decoder> make_ctc_decoder(const JsonNode& section) {
+  return std::make_unique<CtcDecoder>(section);
+}
 std::unique_ptr<Decoder> make_byte_level_decoder(const JsonNode&) {
   return std::make_unique<ByteLevelDecoder>();
 }

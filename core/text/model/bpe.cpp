@@ -4,6 +4,7 @@
 
 #include "text/byte_alphabet.h"
 #include "text/model/bpe_merger.h"
+#include "text/model/merge_borders.h"
 #include "text/model/model.h"
 #include "text/model/vocabulary.h"
 #include "text/model/word_cache.h"
@@ -34,7 +35,12 @@ struct BpeSettings {
         end_of_word_suffix(section.string_or("end_of_word_suffix", "")),
         fuse_unk(section.bool_or("fuse_unk", false)),
         byte_fallback(section.bool_or("byte_fallback", false)),
-        ignore_merges(section.bool_or("ignore_merges", false)) {}
+        ignore_merges(section.bool_or("ignore_merges", false)) {
+    const auto dropout = section.find("dropout");
+    if (dropout && dropout->as_number() != 0)
+      dropout->fail("dropout of merges makes ids random", simdjson::to_string(dropout->raw()),
+                    "null");
+  }
 };
 
 class Bpe final : public Model {
@@ -50,6 +56,8 @@ class Bpe final : public Model {
           vocabulary_.token_to_id(std::string("<0x") + kHex[byte >> 4U] + kHex[byte & 15U] + ">");
     }
     if (settings_.has_unk) unk_id_ = vocabulary_.token_to_id(settings_.unk_token);
+    where_ = section.where();
+    find_borders(section.at("merges"));
   }
 
   /// Raw bytes give the same result as the byte-level alphabet unless a rule looks at characters...
@@ -72,13 +80,40 @@ class Bpe final : public Model {
   void tokenize(std::string_view word, ModelScratch& scratch,
                 std::vector<TokenSpan>& tokens) const override {
     auto& own = static_cast<BpeScratch&>(scratch);
+    if (!has_borders_) return tokenize_part(word, own, tokens);
+    if (settings_.ignore_merges) {
+      if (const std::int32_t whole = vocabulary_.find(word); whole >= 0) {
+        tokens.push_back({whole, static_cast<std::uint32_t>(word.size())});
+        return;
+      }
+    }
+    for (std::size_t at = 0; at < word.size();) {
+      const std::size_t end = borders_.part_end(word, at);
+      tokenize_part(word.substr(at, end - at), own, tokens);
+      at = end;
+    }
+  }
+
+  std::int32_t token_to_id(std::string_view token) const override {
+    return vocabulary_.token_to_id(token);
+  }
+  std::string_view id_to_token(std::int32_t id) const override {
+    return vocabulary_.id_to_token(id);
+  }
+  bool has_id(std::int32_t id) const override { return vocabulary_.has_id(id); }
+  std::int64_t size() const override { return vocabulary_.size(); }
+  std::int32_t largest_id() const override { return vocabulary_.largest_id(); }
+
+ private:
+  void tokenize_part(std::string_view word, BpeScratch& own, std::vector<TokenSpan>& tokens) const {
     const std::uint64_t hash = hash_bytes(word);
     if (const auto known = own.cache.find(word, hash); known.data() != nullptr) {
       tokens.insert(tokens.end(), known.begin(), known.end());
       return;
     }
     own.symbols.clear();
-    const std::int32_t whole = settings_.ignore_merges ? vocabulary_.find(word) : -1;
+    const std::int32_t whole =
+        settings_.ignore_merges && !has_borders_ ? vocabulary_.find(word) : -1;
     if (whole >= 0) {
       own.symbols.push_back({whole, static_cast<std::uint32_t>(word.size())});
     } else {
@@ -93,17 +128,36 @@ class Bpe final : public Model {
     tokens.insert(tokens.end(), own.symbols.begin(), own.symbols.end());
   }
 
-  std::int32_t token_to_id(std::string_view token) const override {
-    return vocabulary_.token_to_id(token);
+  /// Words of a byte-level vocabulary are short, and marks at the ends of words tie a word
+  /// together.
+  void find_borders(const JsonNode& section) {
+    if (raw_bytes_ || !settings_.continuing_subword_prefix.empty() ||
+        !settings_.end_of_word_suffix.empty())
+      return;
+    std::uint32_t rank = 0;
+    for (const simdjson::dom::element merge : simdjson::dom::array(section.raw())) {
+      const auto [left, right] = split_merge(section, merge, rank++);
+      // Tokens that stand for something else than they spell.
+      if (is_stand_in(left) || is_stand_in(right)) return;
+      borders_.add_merge(left, right);
+    }
+    for (std::int32_t id = 0; id <= vocabulary_.largest_id(); ++id) {
+      const std::string_view token = vocabulary_.id_to_token(id);
+      std::size_t at = 0;
+      if (token.empty() || utf8_length(token[0]) != token.size()) continue;
+      borders_.add_character(next_code_point(token, at));
+    }
+    const bool all_bytes = std::none_of(fallback_ids_.begin(), fallback_ids_.end(),
+                                        [](std::int32_t id) { return id < 0; });
+    borders_.finish(!settings_.has_unk && !(settings_.byte_fallback && all_bytes));
+    has_borders_ = true;
   }
-  std::string_view id_to_token(std::int32_t id) const override {
-    return vocabulary_.id_to_token(id);
+  bool is_stand_in(std::string_view token) const {
+    const std::int32_t id = vocabulary_.token_to_id(token);
+    return id == unk_id_ ||
+           std::find(fallback_ids_.begin(), fallback_ids_.end(), id) != fallback_ids_.end();
   }
-  bool has_id(std::int32_t id) const override { return vocabulary_.has_id(id); }
-  std::int64_t size() const override { return vocabulary_.size(); }
-  std::int32_t largest_id() const override { return vocabulary_.largest_id(); }
 
- private:
   void read_merges(const JsonNode& section) {
     simdjson::dom::array merges;
     if (section.raw().get(merges) != simdjson::SUCCESS)
@@ -207,7 +261,11 @@ class Bpe final : public Model {
   /// An unknown symbol waits, so that the next one can be fused with it.
   void add_unknown(std::uint32_t length, TokenSpan& unknown,
                    std::vector<TokenSpan>& symbols) const {
-    if (unk_id_ < 0) return;
+    if (!settings_.has_unk) return;
+    if (unk_id_ < 0)
+      throw_bad_input(
+          "a text has an unknown character, and the unknown token is not in the vocabulary",
+          settings_.unk_token, "an entry of vocab", where_ + ".unk_token");
     if (!settings_.fuse_unk) flush(unknown, symbols);
     unknown.length += length;
   }
@@ -218,10 +276,13 @@ class Bpe final : public Model {
   }
 
   BpeSettings settings_;
+  std::string where_;
   bool raw_bytes_;
   Vocabulary vocabulary_;
   MergeTable merges_;
   std::int32_t unk_id_ = -1;
+  bool has_borders_ = false;
+  MergeBorders borders_;
   std::array<std::int32_t, 256> byte_ids_{};
   std::array<std::int32_t, 256> fallback_ids_{};
 };

@@ -29,7 +29,7 @@ void BpeMerger::merge_short(const MergeTable& merges, std::vector<TokenSpan>& sy
     for (std::size_t i = 1; i + 1 < count; ++i)
       if (with_next_[i].rank < with_next_[best].rank) best = i;
     if (with_next_[best].rank == kNoRank) break;
-    symbols[best] = {with_next_[best].id, symbols[best].length + symbols[best + 1].length};
+    symbols[best] = merged(with_next_[best].id, symbols[best], symbols[best + 1]);
     std::copy(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 2,
               symbols.begin() + static_cast<std::ptrdiff_t>(count),
               symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
@@ -68,7 +68,7 @@ void BpeMerger::merge_long(const MergeTable& merges, std::vector<TokenSpan>& sym
     const auto right = static_cast<std::size_t>(node.next);
     // A neighbour may have changed since the candidate was found.
     if (merges.find(symbols[top.place].id, symbols[right].id).id != top.id) continue;
-    symbols[top.place] = {top.id, symbols[top.place].length + symbols[right].length};
+    symbols[top.place] = merged(top.id, symbols[top.place], symbols[right]);
     nodes_[right].alive = false;
     node.next = nodes_[right].next;
     if (node.next >= 0) {

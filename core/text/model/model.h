@@ -13,8 +13,15 @@ namespace espalier::text {
 /// A token and how many bytes of the word it covers.
 struct TokenSpan {
   std::int32_t id = 0;
-  std::uint32_t length = 0;
+  std::uint32_t length : 31 = 0;
+  /// The next token covers the same bytes: both spell the same characters byte by byte.
+  std::uint32_t stays : 1 = 0;
 };
+
+/// Token `id` in place of two neighbours.
+inline TokenSpan merged(std::int32_t id, TokenSpan left, TokenSpan right) {
+  return {id, std::uint32_t{left.length} + std::uint32_t{right.length}};
+}
 
 /// What a model keeps between words for speed; one thread uses it at a time.
 class ModelScratch {
@@ -39,6 +46,11 @@ class Model {
   virtual void tokenize(std::string_view word, ModelScratch& scratch,
                         std::vector<TokenSpan>& tokens) const = 0;
   virtual bool takes_raw_bytes() const { return false; }
+  /// What Encoding::tokens shows for a token that covers `word`.
+  virtual std::string_view token_text(std::int32_t id, std::string_view word) const {
+    (void)word;
+    return id_to_token(id);
+  }
 
   /// -1 for an unknown token.
   virtual std::int32_t token_to_id(std::string_view token) const = 0;
@@ -55,5 +67,8 @@ class Model {
 std::unique_ptr<Model> make_model(const JsonNode& section, bool byte_level_words);
 
 std::unique_ptr<Model> make_bpe(const JsonNode& section, bool byte_level_words);
+std::unique_ptr<Model> make_unigram(const JsonNode& section);
+std::unique_ptr<Model> make_word_piece(const JsonNode& section);
+std::unique_ptr<Model> make_word_level(const JsonNode& section);
 
 }  // namespace espalier::text

@@ -25,7 +25,14 @@ Vocabulary::Vocabulary(const JsonNode& section, bool raw_bytes) : raw_bytes_(raw
       section.fail("a token has no usable id",
                    std::string(token) + ": " + simdjson::to_string(element),
                    "an integer from 0 to " + std::to_string(most));
+    if (has_id(static_cast<std::int32_t>(id)))
+      section.fail(
+          "two tokens have the same id", std::string(token) + ": " + std::to_string(id),
+          "another id than that of " + std::string(id_to_token(static_cast<std::int32_t>(id))));
+    const std::int64_t size_before = size();
     add(token, static_cast<std::int32_t>(id));
+    if (size() == size_before)
+      section.fail("a token comes twice", std::string(token), "each token once");
   }
 }
 

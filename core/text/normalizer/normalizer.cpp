@@ -18,6 +18,8 @@ constexpr ComponentType<Normalizer> kTypes[] = {
     {"StripAccents", make_strip_accents},
     {"Nmt", make_nmt},
     {"ByteLevel", make_byte_level_normalizer},
+    {"BertNormalizer", make_bert_normalizer},
+    {"Precompiled", make_precompiled},
 };
 
 class NormalizerSequence final : public Normalizer {

@@ -33,5 +33,7 @@ std::unique_ptr<Normalizer> make_strip_normalizer(const JsonNode& section);
 std::unique_ptr<Normalizer> make_strip_accents(const JsonNode& section);
 std::unique_ptr<Normalizer> make_nmt(const JsonNode& section);
 std::unique_ptr<Normalizer> make_byte_level_normalizer(const JsonNode& section);
+std::unique_ptr<Normalizer> make_bert_normalizer(const JsonNode& section);
+std::unique_ptr<Normalizer> make_precompiled(const JsonNode& section);
 
 }  // namespace espalier::text

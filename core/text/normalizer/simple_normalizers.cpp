@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "text/byte_alphabet.h"
+#include "text/normalizer/character_changes.h"
 #include "text/normalizer/normalizer.h"
 #include "text/pattern/pattern_section.h"
 #include "text/unicode/properties.h"
@@ -31,43 +32,8 @@ class Prepend final : public Normalizer {
 
 class Lowercase final : public Normalizer {
  public:
-  void normalize(AlignedText& text) const override {
-    std::vector<CharChange> changes;
-    bool different = false;
-    const std::string_view view = text.view();
-    for (std::size_t at = 0; at < view.size();) {
-      const char32_t point = next_code_point(view, at);
-      const auto lower = lowercase(point);
-      different |= lower[0] != point;
-      for (std::size_t i = 0; i < lower.size() && (i == 0 || lower[i] != 0); ++i)
-        changes.push_back({lower[i], i == 0 ? 0 : 1});
-    }
-    if (different) text.transform(changes);
-  }
+  void normalize(AlignedText& text) const override { to_lowercase(text); }
 };
-
-/// Drops the characters for which `keep` is false.
-template <class Keep>
-void filter(AlignedText& text, Keep&& keep) {
-  std::vector<CharChange> changes;
-  std::size_t removed_before = 0;
-  bool different = false;
-  const std::string_view view = text.view();
-  for (std::size_t at = 0; at < view.size();) {
-    const char32_t point = next_code_point(view, at);
-    if (keep(point)) {
-      changes.push_back({point, 0});
-      continue;
-    }
-    different = true;
-    if (changes.empty()) {
-      ++removed_before;
-    } else {
-      --changes.back().change;
-    }
-  }
-  if (different) text.transform(changes, changes.empty() ? 0 : removed_before);
-}
 
 bool is_space(char32_t point) { return (CharClassTable::get()[point] & kSpace) != 0; }
 
@@ -83,7 +49,7 @@ class Strip final : public Normalizer {
     while (left_ && begin < end && is_space(points[begin])) ++begin;
     while (right_ && end > begin && is_space(points[end - 1])) --end;
     std::size_t place = 0;
-    filter(text, [&](char32_t) {
+    filter_characters(text, [&](char32_t) {
       const bool keep = place >= begin && place < end;
       ++place;
       return keep;
@@ -99,7 +65,7 @@ class StripAccents final : public Normalizer {
  public:
   void normalize(AlignedText& text) const override {
     const CharClassTable& table = CharClassTable::get();
-    filter(text, [&](char32_t point) { return (table[point] & kCombiningMark) == 0; });
+    filter_characters(text, [&](char32_t point) { return (table[point] & kCombiningMark) == 0; });
   }
 };
 
@@ -107,20 +73,11 @@ class StripAccents final : public Normalizer {
 class Nmt final : public Normalizer {
  public:
   void normalize(AlignedText& text) const override {
-    filter(text, [](char32_t c) {
+    filter_characters(text, [](char32_t c) {
       return !((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F ||
                c == 0x8F || c == 0x9F);
     });
-    std::vector<CharChange> changes;
-    bool different = false;
-    const std::string_view view = text.view();
-    for (std::size_t at = 0; at < view.size();) {
-      const char32_t point = next_code_point(view, at);
-      const bool space = is_separator(point);
-      different |= space;
-      changes.push_back({space ? U' ' : point, 0});
-    }
-    if (different) text.transform(changes);
+    map_characters(text, [](char32_t c) { return is_separator(c) ? U' ' : c; });
   }
 
  private:

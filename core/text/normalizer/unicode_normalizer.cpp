@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "text/normalizer/character_changes.h"
 #include "text/normalizer/normalizer.h"
 #include "text/unicode/tables.h"
 #include "text/unicode/utf8.h"
@@ -216,6 +217,11 @@ class UnicodeNormalizer final : public Normalizer {
 };
 
 }  // namespace
+
+void decompose_characters(AlignedText& text) {
+  static const UnicodeNormalizer kNfd(false, false);
+  kNfd.normalize(text);
+}
 
 std::unique_ptr<Normalizer> make_nfc(const JsonNode&) {
   return std::make_unique<UnicodeNormalizer>(false, true);

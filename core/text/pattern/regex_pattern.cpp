@@ -52,12 +52,22 @@ class PropertyRegistry {
   std::deque<std::vector<OnigCodePoint>> storage_;  // Oniguruma keeps pointers into it
 };
 
+/// `\b` or `\B` in terms of our word characters.
+std::string word_boundary(PropertyRegistry& registry, bool negated) {
+  const std::string word = "\\p{" + registry.name_for("Word") + "}";
+  return negated ? "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))"
+                 : "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))";
+}
+
 /// Puts our properties in place of `\p{L}`, `\w` and the like.
 std::string with_own_properties(const std::string& expression) {
   PropertyRegistry& registry = PropertyRegistry::get();
   std::string out;
+  int brackets = 0;  // \b is a backspace inside of them
   for (std::size_t i = 0; i < expression.size(); ++i) {
     if (expression[i] != '\\' || i + 1 == expression.size()) {
+      if (expression[i] == '[') ++brackets;
+      if (expression[i] == ']' && brackets > 0) --brackets;
       out += expression[i];
       continue;
     }
@@ -65,6 +75,8 @@ std::string with_own_properties(const std::string& expression) {
     const std::size_t close = expression.find('}', i);
     if (kind == 'w' || kind == 'W') {
       out += (kind == 'w' ? "\\p{" : "\\P{") + registry.name_for("Word") + "}";
+    } else if ((kind == 'b' || kind == 'B') && brackets == 0) {
+      out += word_boundary(registry, kind == 'B');
     } else if (kind == 'd' || kind == 'D') {
       out += (kind == 'd' ? "\\p{" : "\\P{") + registry.name_for("Nd") + "}";
     } else if ((kind == 'p' || kind == 'P') && i + 1 < expression.size() &&

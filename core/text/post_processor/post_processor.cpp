@@ -1,6 +1,7 @@
 #include "text/post_processor/post_processor.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "text/byte_alphabet.h"
 #include "text/component_type.h"
@@ -24,8 +25,9 @@ class PostProcessorSequence final : public PostProcessor {
     for (const JsonNode& part : section.at("processors").items())
       parts_.push_back(make_post_processor(part));
   }
-  void process(Encoding& encoding, bool add_special_tokens, bool ids_only) const override {
-    for (const auto& part : parts_) part->process(encoding, add_special_tokens, ids_only);
+  void process(std::vector<Encoding>& parts, bool add_special_tokens,
+               bool ids_only) const override {
+    for (const auto& part : parts_) part->process(parts, add_special_tokens, ids_only);
   }
 
  private:
@@ -37,8 +39,9 @@ class ByteLevelProcessing final : public PostProcessor {
   explicit ByteLevelProcessing(const JsonNode& section)
       : add_prefix_space_(section.at("add_prefix_space").as_bool()),
         trim_(section.at("trim_offsets").as_bool()) {}
-  void process(Encoding& encoding, bool, bool ids_only) const override {
-    if (trim_ && !ids_only) trim_offsets(encoding, add_prefix_space_);
+  void process(std::vector<Encoding>& parts, bool, bool ids_only) const override {
+    if (!trim_ || ids_only) return;
+    for (Encoding& part : parts) trim_offsets(part, add_prefix_space_);
   }
 
  private:
@@ -52,31 +55,55 @@ InsertedToken read_pair(const JsonNode& node) {
   return {static_cast<std::int32_t>(items[1].as_int(0, INT32_MAX)), items[0].as_string()};
 }
 
-class BertProcessing : public PostProcessor {
+/// [CLS] first [SEP] second [SEP]; with `doubled`, a [SEP] before the second text as well.
+void wrap_parts(std::vector<Encoding>& parts, const InsertedToken& cls, const InsertedToken& sep,
+                bool doubled, bool ids_only) {
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    std::vector<Encoding> pieces(2);
+    const std::int32_t type_id = i == 0 || doubled ? 0 : 1;
+    if (i == 0) append_token(pieces[0], cls, 0, ids_only);
+    if (i != 0 && doubled) append_token(pieces[0], sep, 0, ids_only);
+    append_token(pieces[1], sep, type_id, ids_only);
+    pieces.insert(pieces.begin() + 1, std::move(parts[i]));
+    parts[i] = join_encodings(std::move(pieces));
+  }
+}
+
+class BertProcessing final : public PostProcessor {
  public:
   explicit BertProcessing(const JsonNode& section)
-      : cls_({read_pair(section.at("cls"))}), sep_({read_pair(section.at("sep"))}) {}
-  void process(Encoding& encoding, bool add_special_tokens, bool ids_only) const override {
-    if (add_special_tokens) insert_around(encoding, cls_, sep_, ids_only);
+      : cls_(read_pair(section.at("cls"))), sep_(read_pair(section.at("sep"))) {}
+  void process(std::vector<Encoding>& parts, bool add_special_tokens,
+               bool ids_only) const override {
+    if (add_special_tokens) wrap_parts(parts, cls_, sep_, false, ids_only);
   }
 
  private:
-  std::vector<InsertedToken> cls_;
-  std::vector<InsertedToken> sep_;
+  InsertedToken cls_;
+  InsertedToken sep_;
 };
 
-class RobertaProcessing final : public BertProcessing {
+class RobertaProcessing final : public PostProcessor {
  public:
   explicit RobertaProcessing(const JsonNode& section)
-      : BertProcessing(section),
+      : cls_(read_pair(section.at("cls"))),
+        sep_(read_pair(section.at("sep"))),
         trim_(section.at("trim_offsets").as_bool()),
         add_prefix_space_(section.at("add_prefix_space").as_bool()) {}
-  void process(Encoding& encoding, bool add_special_tokens, bool ids_only) const override {
-    if (trim_ && !ids_only) trim_offsets(encoding, add_prefix_space_);
-    BertProcessing::process(encoding, add_special_tokens, ids_only);
+  void process(std::vector<Encoding>& parts, bool add_special_tokens,
+               bool ids_only) const override {
+    if (!ids_only) {
+      for (Encoding& part : parts) {
+        if (trim_) trim_offsets(part, add_prefix_space_);
+        part.type_ids.assign(part.ids.size(), 0);
+      }
+    }
+    if (add_special_tokens) wrap_parts(parts, cls_, sep_, true, ids_only);
   }
 
  private:
+  InsertedToken cls_;
+  InsertedToken sep_;
   bool trim_;
   bool add_prefix_space_;
 };
@@ -103,17 +130,30 @@ std::unique_ptr<PostProcessor> make_bert_processing(const JsonNode& section) {
   return std::make_unique<BertProcessing>(section);
 }
 
-void insert_around(Encoding& encoding, const std::vector<InsertedToken>& before,
-                   const std::vector<InsertedToken>& behind, bool ids_only) {
-  const auto insert = [&](std::size_t place, const InsertedToken& token) {
-    const auto offset = static_cast<std::ptrdiff_t>(place);
-    encoding.ids.insert(encoding.ids.begin() + offset, token.id);
-    if (ids_only) return;
-    encoding.tokens.insert(encoding.tokens.begin() + offset, token.token);
-    encoding.offsets.insert(encoding.offsets.begin() + offset, {0, 0});
+void append_token(Encoding& encoding, const InsertedToken& token, std::int32_t type_id,
+                  bool ids_only) {
+  encoding.ids.push_back(token.id);
+  if (ids_only) return;
+  encoding.tokens.push_back(token.token);
+  encoding.offsets.emplace_back(0, 0);
+  encoding.type_ids.push_back(type_id);
+}
+
+Encoding join_encodings(std::vector<Encoding> parts) {
+  Encoding joined;
+  if (parts.empty()) return joined;
+  if (parts.size() == 1) return std::move(parts[0]);
+  const auto append = [](auto& list, auto& more) {
+    list.insert(list.end(), std::make_move_iterator(more.begin()),
+                std::make_move_iterator(more.end()));
   };
-  for (std::size_t i = 0; i < before.size(); ++i) insert(i, before[i]);
-  for (const InsertedToken& token : behind) insert(encoding.ids.size(), token);
+  for (Encoding& part : parts) {
+    append(joined.ids, part.ids);
+    append(joined.tokens, part.tokens);
+    append(joined.offsets, part.offsets);
+    append(joined.type_ids, part.type_ids);
+  }
+  return joined;
 }
 
 void trim_offsets(Encoding& encoding, bool add_prefix_space) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "espalier/sdk/tokenizer.h"
 #include "text/json_node.h"
@@ -15,8 +16,11 @@ class PostProcessor {
   PostProcessor& operator=(const PostProcessor&) = delete;
   virtual ~PostProcessor() = default;
 
-  /// `encoding` has ids alone (the other lists are empty) when `ids_only`.
-  virtual void process(Encoding& encoding, bool add_special_tokens, bool ids_only) const = 0;
+  /// `parts` are the encodings of one or two texts, and whatever earlier post-processors put
+  /// between them; they are joined at the end. They have ids alone (the other lists are empty) when
+  /// `ids_only`.
+  virtual void process(std::vector<Encoding>& parts, bool add_special_tokens,
+                       bool ids_only) const = 0;
 };
 
 /// From the section `post_processor` of tokenizer.json.
@@ -34,9 +38,11 @@ struct InsertedToken {
   std::string token;
 };
 
-/// Puts tokens before and behind, with offsets (0, 0).
-void insert_around(Encoding& encoding, const std::vector<InsertedToken>& before,
-                   const std::vector<InsertedToken>& behind, bool ids_only);
+/// Appends a token with offsets (0, 0).
+void append_token(Encoding& encoding, const InsertedToken& token, std::int32_t type_id,
+                  bool ids_only);
+
+Encoding join_encodings(std::vector<Encoding> parts);
 
 /// Takes white space at both ends of tokens out of their offsets.
 void trim_offsets(Encoding& encoding, bool add_prefix_space);

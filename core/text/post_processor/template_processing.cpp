@@ -5,48 +5,70 @@
 namespace espalier::text {
 namespace {
 
-/// "<s> $A </s>" and the like; only the template for one sequence is used.
+/// "<s> $A </s>" for one text and "<s> $A </s> $B </s>" for two, or the like.
 class TemplateProcessing final : public PostProcessor {
  public:
   explicit TemplateProcessing(const JsonNode& section) {
-    std::map<std::string, std::vector<InsertedToken>> special_tokens;
+    SpecialTokens special_tokens;
     for (const auto& [name, node] : section.at("special_tokens").members())
       special_tokens[name] = read_special_token(node);
-    section.at("pair").items();
-    for (const JsonNode& piece : section.at("single").items()) {
-      if (const auto sequence = piece.find("Sequence")) {
-        const JsonNode id = sequence->at("id");
-        if (id.as_string() != "A")
-          id.fail("the template for one text names another one", id.as_string(), "A");
-        pieces_.push_back({true, {}});
-        continue;
-      }
-      const JsonNode id = piece.at("SpecialToken").at("id");
-      const auto found = special_tokens.find(id.as_string());
-      if (found == special_tokens.end())
-        id.fail("a token of the template is not declared", id.as_string(),
-                "a key of special_tokens");
-      pieces_.push_back({false, found->second});
-    }
+    single_ = read_template(section.at("single"), special_tokens, false);
+    pair_ = read_template(section.at("pair"), special_tokens, true);
   }
 
-  void process(Encoding& encoding, bool add_special_tokens, bool ids_only) const override {
-    const Encoding sequence = std::move(encoding);
-    encoding = {};
-    for (const auto& [is_sequence, tokens] : pieces_) {
-      if (is_sequence) {
-        append(encoding, sequence);
-      } else if (add_special_tokens) {
-        insert_around(encoding, {}, tokens, ids_only);
+  void process(std::vector<Encoding>& parts, bool add_special_tokens,
+               bool ids_only) const override {
+    if (parts.size() > 2)
+      throw_bad_input("a template stands behind a post-processor that made several parts already",
+                      std::to_string(parts.size()) + " parts", "one or two texts", {});
+    std::vector<Encoding> out;
+    for (const TemplatePiece& piece : parts.size() == 1 ? single_ : pair_) {
+      if (piece.sequence < 0) {
+        if (!add_special_tokens) continue;
+        Encoding& special = out.emplace_back();
+        for (const InsertedToken& token : piece.tokens)
+          append_token(special, token, piece.type_id, ids_only);
+        continue;
       }
+      Encoding& text = out.emplace_back(parts[static_cast<std::size_t>(piece.sequence)]);
+      if (!ids_only) text.type_ids.assign(text.ids.size(), piece.type_id);
     }
+    parts = std::move(out);
   }
 
  private:
   struct TemplatePiece {
-    bool is_sequence;
+    int sequence = -1;  ///< 0 or 1; -1 for special tokens
+    std::int32_t type_id = 0;
     std::vector<InsertedToken> tokens;
   };
+  using SpecialTokens = std::map<std::string, std::vector<InsertedToken>>;
+
+  static std::vector<TemplatePiece> read_template(const JsonNode& section,
+                                                  const SpecialTokens& special_tokens, bool pair) {
+    std::vector<TemplatePiece> pieces;
+    for (const JsonNode& item : section.items()) {
+      TemplatePiece& piece = pieces.emplace_back();
+      if (const auto sequence = item.find("Sequence")) {
+        const JsonNode id = sequence->at("id");
+        const std::string name = id.as_string();
+        if (name != "A" && (name != "B" || !pair))
+          id.fail("a template names a text that is not there", name, pair ? "A or B" : "A");
+        piece.sequence = name == "A" ? 0 : 1;
+        piece.type_id = static_cast<std::int32_t>(sequence->at("type_id").as_int(0, INT32_MAX));
+        continue;
+      }
+      const JsonNode special = item.at("SpecialToken");
+      const JsonNode id = special.at("id");
+      piece.type_id = static_cast<std::int32_t>(special.at("type_id").as_int(0, INT32_MAX));
+      const auto found = special_tokens.find(id.as_string());
+      if (found == special_tokens.end())
+        id.fail("a token of the template is not declared", id.as_string(),
+                "a key of special_tokens");
+      piece.tokens = found->second;
+    }
+    return pieces;
+  }
 
   static std::vector<InsertedToken> read_special_token(const JsonNode& node) {
     const auto ids = node.at("ids").items();
@@ -60,13 +82,8 @@ class TemplateProcessing final : public PostProcessor {
     return out;
   }
 
-  static void append(Encoding& encoding, const Encoding& more) {
-    encoding.ids.insert(encoding.ids.end(), more.ids.begin(), more.ids.end());
-    encoding.tokens.insert(encoding.tokens.end(), more.tokens.begin(), more.tokens.end());
-    encoding.offsets.insert(encoding.offsets.end(), more.offsets.begin(), more.offsets.end());
-  }
-
-  std::vector<TemplatePiece> pieces_;
+  std::vector<TemplatePiece> single_;
+  std::vector<TemplatePiece> pair_;
 };
 
 }  // namespace

@@ -17,6 +17,7 @@ constexpr ComponentType<PreTokenizer> kTypes[] = {
     {"CharDelimiterSplit", make_char_delimiter_split},
     {"FixedLength", make_fixed_length},
     {"Metaspace", make_metaspace},
+    {"UnicodeScripts", make_unicode_scripts},
 };
 
 class PreTokenizerSequence final : public PreTokenizer {

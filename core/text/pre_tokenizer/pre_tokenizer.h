@@ -37,6 +37,7 @@ std::unique_ptr<PreTokenizer> make_whitespace_split(const JsonNode& section);
 std::unique_ptr<PreTokenizer> make_bert_pre_tokenizer(const JsonNode& section);
 std::unique_ptr<PreTokenizer> make_char_delimiter_split(const JsonNode& section);
 std::unique_ptr<PreTokenizer> make_fixed_length(const JsonNode& section);
+std::unique_ptr<PreTokenizer> make_unicode_scripts(const JsonNode& section);
 std::unique_ptr<PreTokenizer> make_metaspace(const JsonNode& section);
 
 }  // namespace espalier::text

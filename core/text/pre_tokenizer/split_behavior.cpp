@@ -7,7 +7,7 @@ namespace {
 void merge_with_previous(std::vector<Span>& spans) {
   std::size_t kept = 0;
   bool previous_matched = false;
-  for (const Span& span : spans) {
+  for (const Span span : spans) {  // copies: pieces take the place of spans
     if (span.matched && !previous_matched && kept > 0) {
       spans[kept - 1].end = span.end;
     } else {
@@ -36,7 +36,7 @@ void merge_with_next(std::vector<Span>& spans) {
 void merge_equal(std::vector<Span>& spans) {
   std::size_t kept = 0;
   bool previous_matched = false;
-  for (const Span& span : spans) {
+  for (const Span span : spans) {
     if (span.matched == previous_matched && kept > 0) {
       spans[kept - 1].end = span.end;
     } else {

@@ -82,7 +82,34 @@ class FixedLength final : public PreTokenizer {
   std::int64_t length_ = 5;
 };
 
+/// A new piece where the script changes. As in the reference, characters without a script of their
+/// own (spaces, unassigned ones) that start a piece are dropped.
+class UnicodeScripts final : public PreTokenizer {
+ public:
+  void pre_tokenize(PreTokenizedText& text) const override {
+    text.split([&](const Piece& piece, std::vector<Piece>& out) {
+      const std::string_view view = piece.view();
+      int current = 0;
+      for (std::size_t at = 0; at < view.size();) {
+        const auto begin = static_cast<std::uint32_t>(piece.begin + at);
+        const int script = script_of(next_code_point(view, at));
+        const auto end = static_cast<std::uint32_t>(piece.begin + at);
+        if (script != 0 && script != current) {
+          out.push_back({piece.text, begin, end, -1, piece.byte_level});
+          current = script;
+        } else if (current != 0) {
+          out.back().end = end;
+        }
+      }
+    });
+  }
+};
+
 }  // namespace
+
+std::unique_ptr<PreTokenizer> make_unicode_scripts(const JsonNode&) {
+  return std::make_unique<UnicodeScripts>();
+}
 
 std::unique_ptr<PreTokenizer> make_split(const JsonNode& section) {
   auto pattern = read_pattern(section);
@@ -117,7 +144,10 @@ std::unique_ptr<PreTokenizer> make_bert_pre_tokenizer(const JsonNode&) {
 }
 
 std::unique_ptr<PreTokenizer> make_char_delimiter_split(const JsonNode& section) {
-  return std::make_unique<PatternSplit>(make_literal_pattern(section.at("delimiter").as_string()),
+  const JsonNode delimiter = section.at("delimiter");
+  if (count_code_points(delimiter.as_string()) != 1)
+    delimiter.fail("a delimiter is not one character", delimiter.as_string(), "one character");
+  return std::make_unique<PatternSplit>(make_literal_pattern(delimiter.as_string()),
                                         SplitBehavior::kRemoved);
 }
 

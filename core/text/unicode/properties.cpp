@@ -83,6 +83,9 @@ CharClassTable::CharClassTable() {
   flat.toggle(tables::kPunctuationDiffersFromP, kPunctuationMark);
   flat.toggle(tables::kCombiningMarkDiffersFromM, kCombiningMark);
   flat.add(tables::kWordCharacters, kWord);
+  flat.add(tables::kBertControls, kBertControl);
+  flat.add(tables::kBertAccents, kBertAccent);
+  flat.add(tables::kJoining, kJoining);
   constexpr CodePointRange kControlSpaces[] = {{0x9, 0xD}, {0x85, 0x85}};
   flat.add(kControlSpaces, kSpace);
   constexpr CodePointRange kNewlines[] = {{'\n', '\n'}, {'\r', '\r'}};
@@ -127,6 +130,15 @@ std::vector<std::pair<char32_t, char32_t>> property_ranges(std::string_view name
     if (full == name || full.substr(0, 1) == name) append(first, last);
   }
   return ranges;
+}
+
+int script_of(char32_t point) {
+  const auto* found = std::upper_bound(
+      std::begin(tables::kScripts), std::end(tables::kScripts), point,
+      [](char32_t wanted, const tables::ScriptRange& range) { return wanted < range.first; });
+  if (found == std::begin(tables::kScripts)) return 0;
+  --found;
+  return point <= found->last ? found->script : 0;
 }
 
 std::array<char32_t, 3> lowercase(char32_t point) {

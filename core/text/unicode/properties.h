@@ -24,6 +24,9 @@ enum CharClass : std::uint16_t {
   kNumeric = 1U << 10U,          ///< Rust's char::is_numeric
   kPunctuationMark = 1U << 11U,  ///< ASCII punctuation, or punctuation of unicode_categories
   kCombiningMark = 1U << 12U,    ///< is_combining_mark of unicode-normalization
+  kBertControl = 1U << 13U,      ///< what BERT's clean-up drops
+  kBertAccent = 1U << 14U,       ///< Mn of unicode_categories
+  kJoining = 1U << 15U,          ///< shares a grapheme cluster with what stands before it
 };
 
 /// Two-stage table; built once, in well under a millisecond.
@@ -45,6 +48,10 @@ class CharClassTable {
 /// Sorted ranges of a general category ("L", "Lu", ...) or "Word" for Oniguruma's \w; empty for
 /// other names.
 std::vector<std::pair<char32_t, char32_t>> property_ranges(std::string_view name);
+
+/// A number for the script of `point`, as the pre-tokenizer UnicodeScripts sees it; 0 for
+/// characters that go with every script.
+int script_of(char32_t point);
 
 /// Lower-case form of `point` as in Rust's char::to_lowercase: up to three code points, 0 behind.
 std::array<char32_t, 3> lowercase(char32_t point);

@@ -64,6 +64,13 @@ struct LowercaseMapping {
   char32_t lower[3];
 };
 
+/// Characters of one script; scripts are numbered as they come.
+struct ScriptRange {
+  char32_t first;
+  char32_t last;
+  std::uint8_t script;
+};
+
 #include "text/unicode/tables.inc"
 
 }  // namespace espalier::text::tables

@@ -12,7 +12,7 @@
 
 namespace espalier {
 
-/// One encoded text. The three lists have equal length.
+/// One encoded text, or two in one sequence. All lists have equal length.
 struct Encoding {
   std::vector<std::int32_t> ids;
   /// Vocabulary entries as stored in tokenizer.json ("Ġhello").
@@ -20,6 +20,8 @@ struct Encoding {
   /// Half-open ranges of the input in Unicode code points; (0, 0) for tokens that a post-processor
   /// added.
   std::vector<std::pair<std::int64_t, std::int64_t>> offsets;
+  /// `token_type_ids` of BERT and its relatives: mostly 0 for the first text, 1 for the second one.
+  std::vector<std::int32_t> type_ids;
 };
 
 /// Text to ids and back, with the results of Hugging Face tokenizers on the same tokenizer.json.
@@ -36,6 +38,11 @@ class ESPALIER_API Tokenizer {
   virtual std::vector<std::int32_t> encode(std::string_view text,
                                            bool add_special_tokens) const = 0;
   virtual Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const = 0;
+  /// A pair of texts in one sequence, as BERT and its relatives take them. Offsets count from the
+  /// start of the text that a token is from. By default one stands behind the other as
+  /// encode_with_offsets() gives them.
+  virtual Encoding encode_pair(std::string_view first, std::string_view second,
+                               bool add_special_tokens) const;
   /// Unknown ids are skipped, as the reference does.
   virtual std::string decode(const std::vector<std::int32_t>& ids,
                              bool skip_special_tokens) const = 0;
