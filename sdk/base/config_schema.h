@@ -30,7 +30,11 @@ struct ComponentConfig {
 namespace schema_detail {
 
 template <class T>
-struct FieldTraits;
+struct FieldTraits {
+  static_assert(sizeof(T) == 0,
+                "a setting is a bool, std::int64_t, double, std::string, Value, ComponentConfig, "
+                "std::optional, std::vector or std::map of these, or a struct with schema()");
+};
 
 template <>
 struct FieldTraits<bool> {

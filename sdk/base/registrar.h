@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -74,12 +75,20 @@ class ESPALIER_API Registrar {
   /// declares its schema; a type without `Config` is default-constructed.
   template <class I, class T>
   ComponentBuilder add(std::string name, std::string doc) {
+    static_assert(requires { I::kInterface.version; },
+                  "I is an interface: it has static constexpr InterfaceId kInterface");
+    static_assert(std::is_base_of_v<I, T>, "T derives from the interface I");
+    static_assert(!std::is_abstract_v<T>, "T implements every function of I");
     ComponentDescriptor component;
     component.interface = std::string(I::kInterface.name);
     component.interface_version = I::kInterface.version;
     component.name = std::move(name);
     component.doc = std::move(doc);
     if constexpr (requires { typename T::Config; }) {
+      static_assert(DeclaredConfig<typename T::Config>,
+                    "Config declares static ConfigSchema<Config> schema()");
+      static_assert(std::is_constructible_v<T, typename T::Config>,
+                    "T is constructed from its Config");
       component.schema = T::Config::schema().spec();
       component.create = [](const Value& config) -> std::shared_ptr<void> {
         return std::shared_ptr<I>(std::make_shared<T>(T::Config::schema().parse(config)));
