@@ -2,6 +2,7 @@
 
 namespace espalier::app {
 
+int run_data(const std::vector<std::string>& arguments);
 int run_adapter(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
@@ -22,6 +23,7 @@ std::span<const Command> commands() {
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
       {"import", "turn a GGUF file into a model folder", run_import},
+      {"data", "look at the data of a recipe", run_data},
       {"plugins", "list, inspect and explain plugins", run_plugins},
   };
   return kCommands;
