@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
+#include <ctime>
 #include <numeric>
 #include <set>
 
@@ -329,6 +331,35 @@ TEST(Loader, ARankMakesOnlyItsOwnSamples) {
   DataLoader loader(dataset, options);
   for (int step = 0; step < 5; ++step) loader.next();
   EXPECT_LE(dataset->made, (5 + 1) * 2 + 2);
+}
+
+TEST(Loader, TheFirstBatchOf20000ChatsNeedsLessThanASecondOfTwoCores) {
+  const testing::TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 20000; ++i) {
+    const std::string number = std::to_string(i);
+    lines +=
+        R"({"messages": [{"role": "user", "content": "What does the worker bee number )" + number +
+        R"( do in the winter?"}, {"role": "assistant", "content": "She keeps the queen warm, )" +
+        number + R"(."}]})" + "\n";
+  }
+  const std::string path = folder.write("chat.jsonl", lines);
+  const DatasetContext context = text_context("qwen2");
+  for (const RowKind kind : {RowKind::kSample, RowKind::kBestFit}) {
+    // Time of the processor: other work on the machine does not count.
+    const std::clock_t start = std::clock();
+    const auto dataset = open_dataset("chat", table_of({{"path", path}}), context);
+    LoaderOptions options = options_of(kind);
+    options.rows.capacity = 1024;
+    options.max_length = 1024;
+    DataLoader loader(dataset, options);
+    EXPECT_GT(loader.steps_per_epoch(), 100);
+    EXPECT_FALSE(loader.next().batches.empty());
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    EXPECT_LT(seconds, 2.0);
+    RecordProperty(kind == RowKind::kSample ? "plain" : "packed", std::to_string(seconds));
+    std::printf("%.2f s of CPU\n", seconds);
+  }
 }
 
 class TokenCache : public ::testing::Test {
