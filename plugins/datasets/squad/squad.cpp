@@ -118,7 +118,9 @@ class Squad final : public RecordDataset {
 
   std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
     const std::string name = content_name(path);
-    if (name.ends_with(".csv") || name.ends_with(".tsv")) return open_records(path);
+    for (const char* ending : {".csv", ".tsv", ".parquet"}) {
+      if (name.ends_with(ending)) return open_records(path);
+    }
     JsonFile file(path);
     if (holds_articles(file)) return std::make_shared<SquadArticles>(std::move(file));
     return json_records(std::move(file));
