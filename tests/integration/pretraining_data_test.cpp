@@ -278,7 +278,7 @@ TEST_F(TextData, DocumentsOfEveryKindOfFileAreJoined) {
 TEST_F(TextData, DocumentsMayBeKeptApart) {
   const std::string path = folder_.write("c.txt", "a\nb\nc\nd\n");  // two tokens each
   const Table config = table_of({{"path", path}, {"seq_length", 3}, {"reset_attention", true}});
-  const auto dataset = open_dataset("documents", config, context_);
+  const auto dataset = open_dataset("pretraining_text", config, context_);
   EXPECT_EQ(dataset->get(0).document_starts, (Ids{0, 2}));
   EXPECT_EQ(dataset->get(1).document_starts, (Ids{0, 1}));
 }
@@ -288,36 +288,38 @@ TEST_F(TextData, ACacheGivesTheSameTokensAndIsMadeAnewWhenItIsDamagedOrTheDataCh
   for (int i = 0; i < 3000; ++i) lines += "document number " + std::to_string(i) + "\n";
   const std::string path = folder_.write("c.txt", lines);
   const Table config = table_of({{"path", path}, {"seq_length", 8}});
-  const Ids expected = all_of(*open_dataset("documents", config, context_));
+  const Ids expected = all_of(*open_dataset("pretraining_text", config, context_));
   std::vector<std::string> notes;
   context_.cache_folder = folder_.file("cache");
   context_.note = [&](const std::string& line) { notes.push_back(line); };
   for (int run = 0; run < 2; ++run)
-    EXPECT_EQ(all_of(*open_dataset("documents", config, context_)), expected);
+    EXPECT_EQ(all_of(*open_dataset("pretraining_text", config, context_)), expected);
   EXPECT_TRUE(notes.empty());
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(context_.cache_folder))
     files.push_back(entry.path());
   ASSERT_EQ(files.size(), 1U);
   std::filesystem::resize_file(files[0], std::filesystem::file_size(files[0]) - 8);
-  EXPECT_EQ(all_of(*open_dataset("documents", config, context_)), expected);
+  EXPECT_EQ(all_of(*open_dataset("pretraining_text", config, context_)), expected);
   ASSERT_EQ(notes.size(), 1U);
   EXPECT_NE(notes[0].find("made anew"), std::string::npos) << notes[0];
   folder_.write("c.txt", "another document " + lines);
-  EXPECT_NE(all_of(*open_dataset("documents", config, context_)), expected);
+  EXPECT_NE(all_of(*open_dataset("pretraining_text", config, context_)), expected);
 }
 
 TEST_F(TextData, TooLittleTextAndAMissingColumnAreRefused) {
   const std::string path = folder_.write("c.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
-  EXPECT_NE(message_of([&] {
-              open_dataset("documents", table_of({{"path", path}, {"seq_length", 3}}), context_);
-            }).find("c.jsonl:2"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] {
+        open_dataset("pretraining_text", table_of({{"path", path}, {"seq_length", 3}}), context_);
+      }).find("c.jsonl:2"),
+      std::string::npos);
   folder_.write("c.jsonl", "{\"text\": \"a\"}\n");
-  EXPECT_NE(message_of([&] {
-              open_dataset("documents", table_of({{"path", path}, {"seq_length", 3}}), context_);
-            }).find("shorter than one sample"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] {
+        open_dataset("pretraining_text", table_of({{"path", path}, {"seq_length", 3}}), context_);
+      }).find("shorter than one sample"),
+      std::string::npos);
 }
 
 TEST(HellaSwagData, TheRightEndingIsLearnt) {

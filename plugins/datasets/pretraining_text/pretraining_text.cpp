@@ -20,7 +20,7 @@ constexpr std::int64_t kDocumentsAtOnce = 1024;
 /// Counts up when documents are tokenised otherwise.
 constexpr const char* kFormat = "documents 1";
 
-struct DocumentsConfig {
+struct PretrainingTextConfig {
   std::vector<std::string> path;
   std::string split = "train";
   std::optional<std::int64_t> limit_documents;
@@ -31,26 +31,30 @@ struct DocumentsConfig {
   bool add_bos = false;
   bool reset_attention = false;
 
-  static ConfigSchema<DocumentsConfig> schema() {
-    return ConfigSchema<DocumentsConfig>()
-        .field("path", &DocumentsConfig::path,
+  static ConfigSchema<PretrainingTextConfig> schema() {
+    return ConfigSchema<PretrainingTextConfig>()
+        .field("path", &PretrainingTextConfig::path,
                "file, folder or pattern with * and ?, or a list of them: JSON Lines, JSON, CSV, or "
                "plain text in .txt and .md files")
         .or_single()
         .required()
-        .field("split", &DocumentsConfig::split, "part of the documents, as in train[:99%]")
-        .field("limit_documents", &DocumentsConfig::limit_documents, "use this many documents")
+        .field("split", &PretrainingTextConfig::split, "part of the documents, as in train[:99%]")
+        .field("limit_documents", &PretrainingTextConfig::limit_documents,
+               "use this many documents")
         .more_than(0)
-        .field("seq_length", &DocumentsConfig::seq_length, "tokens of a sample")
+        .field("seq_length", &PretrainingTextConfig::seq_length, "tokens of a sample")
         .at_least(2)
         .required()
-        .field("column", &DocumentsConfig::column, "key or column of the text in JSON and CSV")
-        .field("document", &DocumentsConfig::document, "what a document is in a plain text file")
+        .field("column", &PretrainingTextConfig::column,
+               "key or column of the text in JSON and CSV")
+        .field("document", &PretrainingTextConfig::document,
+               "what a document is in a plain text file")
         .one_of({"line", "file"})
-        .field("add_eos", &DocumentsConfig::add_eos, "end each document with the end-of-text token")
-        .field("add_bos", &DocumentsConfig::add_bos,
+        .field("add_eos", &PretrainingTextConfig::add_eos,
+               "end each document with the end-of-text token")
+        .field("add_bos", &PretrainingTextConfig::add_bos,
                "begin each document with the begin-of-text token")
-        .field("reset_attention", &DocumentsConfig::reset_attention,
+        .field("reset_attention", &PretrainingTextConfig::reset_attention,
                "documents that share a sample don't see each other");
   }
 };
@@ -94,10 +98,10 @@ class PlainText final : public RecordSource {
   std::vector<Document> documents_;
 };
 
-class Documents final : public Dataset {
+class PretrainingText final : public Dataset {
  public:
-  using Config = DocumentsConfig;
-  explicit Documents(Config config) : config_(std::move(config)) {}
+  using Config = PretrainingTextConfig;
+  explicit PretrainingText(Config config) : config_(std::move(config)) {}
 
   void open(const DatasetContext& context) override {
     tokenizer_ = require_tokenizer(context);
@@ -278,7 +282,7 @@ class Documents final : public Dataset {
     return file;
   }
 
-  DocumentsConfig config_;
+  PretrainingTextConfig config_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<std::string> files_;
   std::optional<TokenFile> cached_;
@@ -288,11 +292,11 @@ class Documents final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Documents>("documents",
-                                    "text for pre-training, joined and cut to one length");
+  registrar.add<Dataset, PretrainingText>("pretraining_text",
+                                          "text for pre-training, joined and cut to one length");
 }
 
 }  // namespace
 }  // namespace espalier
 
-ESPALIER_PLUGIN("espalier.documents", "0.1.0", espalier::register_components)
+ESPALIER_PLUGIN("espalier.pretraining_text", "0.1.0", espalier::register_components)
