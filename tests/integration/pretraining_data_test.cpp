@@ -261,13 +261,13 @@ TEST_F(TextData, DocumentsOfEveryKindOfFileAreJoined) {
     expected.insert(expected.end(), document.begin(), document.end());
   }
   const auto dataset = open_dataset(
-      "documents", table_of({{"path", folder_.file("")}, {"seq_length", 3}}), context_);
+      "pretraining_text", table_of({{"path", folder_.file("")}, {"seq_length", 3}}), context_);
   expected.resize(expected.size() / 3 * 3);
   EXPECT_EQ(all_of(*dataset), expected);
   EXPECT_EQ(dataset->get(0).labels, dataset->get(0).input_ids);
 
   const auto whole = open_dataset(
-      "documents",
+      "pretraining_text",
       table_of({{"path", folder_.file("c.txt")}, {"seq_length", 2}, {"document", "file"}}),
       context_);
   Ids one = tokens("six seven\n\n  eight");
