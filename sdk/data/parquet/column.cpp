@@ -1,5 +1,6 @@
 #include "column.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <string>

@@ -50,8 +50,8 @@ class Reader {
     ThriftValue value;
     switch (type) {
       case kTrue:
-      case kFalse:  // inside a list a boolean is a byte
-      case kByte: value.number = static_cast<std::int8_t>(byte()); break;
+      case kFalse:                               // inside a list a boolean is a byte
+      case kByte: value.number = byte(); break;  // nothing here is negative
       case kI16:
       case kI32:
       case kI64: value.number = zigzag(); break;
