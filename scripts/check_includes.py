@@ -23,7 +23,7 @@ LAYERS = {
 }
 LIBTORCH = re.compile(r"^(ATen|c10|torch|caffe2)/")
 # Third-party types never show in a public header: a plugin would have to be built with the same version.
-PRIVATE_LIBRARIES = re.compile(r"^(fmt|spdlog|toml\+\+|boost|nlohmann|yaml-cpp)/|^(simdjson|oniguruma|utf8proc)\.h$")
+PRIVATE_LIBRARIES = re.compile(r"^(fmt|spdlog|toml\+\+|boost|nlohmann|yaml-cpp)/|^(simdjson|oniguruma|utf8proc|zlib|zstd)\.h$")
 BOOST_DLL_OWNER = "core/plugin/library.cpp"
 
 

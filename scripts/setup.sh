@@ -26,7 +26,7 @@ packages=(
   clang-format clang-tidy lld binutils
   libboost-dev libboost-program-options-dev libboost-filesystem-dev
   libtomlplusplus-dev libspdlog-dev libfmt-dev
-  nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev
+  nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev libzstd-dev zlib1g-dev
   libgtest-dev libgmock-dev
 )
 

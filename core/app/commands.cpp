@@ -4,6 +4,7 @@ namespace espalier::app {
 
 int run_adapter(const std::vector<std::string>& arguments);
 int run_completion(const std::vector<std::string>& arguments);
+int run_data(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
@@ -24,6 +25,7 @@ std::span<const Command> commands() {
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
       {"import", "turn a GGUF file into a model folder", run_import},
+      {"data", "look at the data of a recipe", run_data},
       {"recipe", "check and compare recipes, schema for editors", run_recipe},
       {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},
       {"completion", "completion of commands in bash, zsh and fish", run_completion},

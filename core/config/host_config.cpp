@@ -67,14 +67,29 @@ ConfigSchema<DataloaderConfig> DataloaderConfig::schema() {
              "leave out the last batch when it is not full")
       .field("pad_seq_len_divisible", &DataloaderConfig::pad_seq_len_divisible,
              "the padded length of a batch is rounded up to a multiple of this")
-      .at_least(1);
+      .at_least(1)
+      .field("padding_free", &DataloaderConfig::padding_free,
+             "put the samples of a micro-batch into one row instead of padding them")
+      .field("group_by_length", &DataloaderConfig::group_by_length,
+             "samples of like length go into the same steps: 50 steps' worth is sorted at a time")
+      .field("token_cache", &DataloaderConfig::token_cache,
+             "keep the tokens of the samples in a file for the next run over the same data")
+      .field("token_cache_dir", &DataloaderConfig::token_cache_dir,
+             "folder of those files; default: tokens/ in $ESPALIER_CACHE or ~/.cache/espalier");
 }
 
 ConfigSchema<PackedSequenceConfig> PackedSequenceConfig::schema() {
   return ConfigSchema<PackedSequenceConfig>()
       .field("packed_sequence_size", &PackedSequenceConfig::packed_sequence_size,
              "tokens of a pack of several samples; 0: no packing")
-      .at_least(0);
+      .at_least(0)
+      .field(
+          "packing_strategy", &PackedSequenceConfig::packing_strategy,
+          "sequential: samples in order, as long as they fit; best_fit: the samples of a window, "
+          "longest first, each into the fullest pack that has room")
+      .one_of({"sequential", "best_fit"})
+      .field("window", &PackedSequenceConfig::window, "samples that best_fit packs together")
+      .at_least(1);
 }
 
 ConfigSchema<StepSchedulerConfig> StepSchedulerConfig::schema() {

@@ -55,12 +55,18 @@ struct DataloaderConfig {
   std::int64_t prefetch_factor = 2;
   bool drop_last = false;
   std::int64_t pad_seq_len_divisible = 1;
+  bool padding_free = false;
+  bool group_by_length = false;
+  bool token_cache = false;
+  std::string token_cache_dir;
 
   static ConfigSchema<DataloaderConfig> schema();
 };
 
 struct PackedSequenceConfig {
   std::int64_t packed_sequence_size = 0;
+  std::string packing_strategy = "sequential";
+  std::int64_t window = 1024;
 
   static ConfigSchema<PackedSequenceConfig> schema();
 };

@@ -12,13 +12,6 @@ namespace {
 using plugin::Catalog;
 using plugin::ComponentRef;
 
-const Section* find_section(std::string_view name) {
-  for (const Section& section : sections()) {
-    if (!name.empty() && section.name == name) return &section;
-  }
-  return nullptr;
-}
-
 std::string member_path(const std::string& path, const std::string& key) {
   std::string joined = path;
   return joined.append(".").append(key);
@@ -31,7 +24,7 @@ class Resolver {
   ResolvedRecipe run() {
     // In the order of the file first, so that problems come in the order in which one reads it.
     for (const auto& [key, value] : recipe_.tree.as_table()) {
-      if (const Section* section = find_section(key)) resolve_section(*section, value);
+      if (const Section* section = find_section(key)) resolve_section(*section, key, value);
     }
     check_top_level();
     Value nothing{Table()};
@@ -79,8 +72,7 @@ class Resolver {
     resolved_.set("", with_defaults(run, table));
   }
 
-  void resolve_section(const Section& section, const Value& value) {
-    const std::string name(section.name);
+  void resolve_section(const Section& section, const std::string& name, const Value& value) {
     if (!value.is_table()) {
       add("'" + name + "' is a section", std::string(type_phrase(value.type())), "a table", value,
           "write [" + name + "] on a line of its own, and its keys below");
@@ -89,14 +81,14 @@ class Resolver {
       check_config(schema, value, name, problems_);
       resolved_.set(name, with_defaults(schema, value));
       warn_deprecated(schema, value, name);
-    } else if (const auto ref = choose_component(section, value)) {
+    } else if (const auto ref = choose_component(section, name, value)) {
       resolved_.set(name, resolve_component(*ref, value, name));
     }
   }
 
   void resolve_absent(const Section& section, const Value& nothing) {
     if (section.schema != nullptr) {
-      resolve_section(section, nothing);
+      resolve_section(section, std::string(section.name), nothing);
     } else if (section.has_default || section.required) {
       try {
         const std::string name(section.name);
@@ -113,12 +105,13 @@ class Resolver {
   }
 
   /// The component that a section names, or its default.
-  std::optional<ComponentRef> choose_component(const Section& section, const Value& value) {
+  std::optional<ComponentRef> choose_component(const Section& section, const std::string& name,
+                                               const Value& value) {
     const Value* type = value.find("type");
     if (type == nullptr && !section.type_like.empty())
       type = recipe_.tree.find_path(std::string(section.type_like) + ".type");
     try {
-      if (type != nullptr) return component_of_type(section.interface, section.name, *type);
+      if (type != nullptr) return component_of_type(section.interface, name, *type);
       if (section.has_default) {
         if (auto ref = catalog_.default_for(section.interface, section.name)) return ref;
       }
@@ -237,13 +230,10 @@ class Resolver {
     finish_step_scheduler();
 
     Table tree;
+    for (const auto& [key, member] : resolved_.find("")->as_table()) tree.set(key, member);
     for (const Section& section : sections()) {
-      const Value* value = resolved_.find(section.name);
-      if (value == nullptr) continue;
-      if (section.name.empty()) {
-        for (const auto& [key, member] : value->as_table()) tree.set(key, member);
-      } else {
-        tree.set(section.name, *value);
+      for (const auto& [name, value] : resolved_) {
+        if (!name.empty() && find_section(name) == &section) tree.set(name, value);
       }
     }
     result_.tree = Value(std::move(tree));

@@ -16,7 +16,7 @@ constexpr Section kSections[] = {
     {.name = "teacher_model", .schema = schema_of<TeacherModelConfig>},
     {.name = "freeze_config", .schema = schema_of<FreezeConfig>},
     {.name = "dataset", .interface = "Dataset", .required = true},
-    {.name = "validation_dataset", .interface = "Dataset", .type_like = "dataset"},
+    {.name = "validation_dataset", .interface = "Dataset", .type_like = "dataset", .named = true},
     {.name = "dataloader", .schema = schema_of<DataloaderConfig>},
     {.name = "packed_sequence", .schema = schema_of<PackedSequenceConfig>},
     {.name = "step_scheduler", .schema = schema_of<StepSchedulerConfig>},
@@ -34,5 +34,17 @@ constexpr Section kSections[] = {
 }  // namespace
 
 std::span<const Section> sections() { return kSections; }
+
+const Section* find_section(std::string_view key) {
+  for (const Section& section : kSections) {
+    if (!section.name.empty() && section.name == key) return &section;
+  }
+  for (const Section& section : kSections) {
+    const std::size_t size = section.name.size();
+    if (section.named && key.size() > size + 1 && key.starts_with(section.name) && key[size] == '_')
+      return &section;
+  }
+  return nullptr;
+}
 
 }  // namespace espalier::config

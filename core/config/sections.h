@@ -17,7 +17,11 @@ struct Section {
   /// Without `type` it is the component whose plugin declares default_for = the section's name.
   bool has_default = false;
   std::string_view type_like;  ///< without `type` it is of the type of this other section
+  bool named = false;          ///< further ones may be called NAME_something
 };
+
+/// The section that a key of a recipe is, itself or by a name of its own; nullptr for none.
+const Section* find_section(std::string_view key);
 
 /// In the order of recipe.resolved.toml.
 std::span<const Section> sections();

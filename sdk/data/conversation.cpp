@@ -9,6 +9,7 @@
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/base/suggest.h"
+#include "espalier/data/prompt_answer.h"
 
 namespace espalier {
 namespace {
@@ -145,18 +146,22 @@ Value read_message(const Value& message, const std::string& place, bool sharegpt
   return result;
 }
 
+Value read_json_text(const Value& text, const std::string& place, const std::string& expected) {
+  try {
+    return parse_json(text.as_string(), {.file = place, .allow_duplicate_keys = true});
+  } catch (const Error& error) {
+    throw_bad_input(place + " is text, but not JSON", shown(text),
+                    expected + ", or JSON text of one", {}, error.problems().front().what);
+  }
+}
+
 Value read_tools(const Value& record) {
   const Value* given = record.find("tools");
   if (given == nullptr || given->is_null()) return {};
   Value tools = *given;
   if (tools.is_string()) {
     if (tools.as_string().find_first_not_of(" \t\r\n") == std::string::npos) return {};
-    try {
-      tools = parse_json(tools.as_string(), {.file = "tools", .allow_duplicate_keys = true});
-    } catch (const Error& error) {
-      throw_bad_input("'tools' is text, but not JSON", shown(*given),
-                      "a list of tools, or JSON text of one", {}, error.problems().front().what);
-    }
+    tools = read_json_text(*given, "'tools'", "a list of tools");
   }
   if (tools.is_null()) return {};
   if (!tools.is_array())
@@ -178,6 +183,11 @@ Conversation read_conversation(const Value& record) {
     refuse("a record", "is no conversation", record,
            "a key 'messages' (OpenAI) or 'conversations' (ShareGPT)",
            "data with columns of questions and answers can be read by a dataset that maps columns");
+  }
+  Value parsed;
+  if (given->is_string() && stripped(given->as_string()).starts_with('[')) {  // as in CSV files
+    parsed = read_json_text(*given, std::string("'") + key + "'", "a list of messages");
+    given = &parsed;
   }
   if (!given->is_array())
     refuse(std::string("'") + key + "'", "is no list", *given, "a list of messages");

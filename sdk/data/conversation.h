@@ -17,7 +17,9 @@ struct Conversation {
 ///   beside tool calls or reasoning. `tool_calls` get the `id` and `type` that are missing.
 /// - ShareGPT: `conversations`, a list of {from, value, ...} with human, gpt, system, ...; a text
 ///   `system` of the record becomes the first message.
-/// - `tools`: a list, or JSON text of one; an empty list is none.
+/// - `tools`: a list, or JSON text of one; an empty list is none. `messages` and `conversations`
+/// may
+///   be JSON text too.
 /// Further keys of messages (reasoning_content, name, tool_call_id, ...) are kept for the template.
 /// Throws Error(kBadInput) that names the message.
 ESPALIER_API Conversation read_conversation(const Value& record);

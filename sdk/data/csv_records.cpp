@@ -7,12 +7,9 @@
 #include <string_view>
 
 #include "espalier/base/error.h"
-#include "espalier/base/file.h"
 
 namespace espalier {
 namespace {
-
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 /// Reads the fields of one row after the other.
 class CsvReader {
@@ -98,10 +95,9 @@ class CsvReader {
 
 class CsvRecords final : public RecordSource {
  public:
-  CsvRecords(const std::string& path, char delimiter) : file_(path), delimiter_(delimiter) {
-    const auto bytes = file_.bytes();
-    text_ = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-    if (text_.starts_with(kByteOrderMark)) text_.remove_prefix(kByteOrderMark.size());
+  CsvRecords(DataFile file, char delimiter)
+      : file_(std::move(file)), delimiter_(delimiter), text_(file_.text()) {
+    const std::string& path = file_.path();
     require_utf8();
     CsvReader reader = this->reader();
     reader.skip_blank_lines();
@@ -177,7 +173,7 @@ class CsvRecords final : public RecordSource {
     }
   }
 
-  MappedFile file_;
+  DataFile file_;
   char delimiter_;
   std::string_view text_;
   std::vector<std::string> columns_;
@@ -186,8 +182,8 @@ class CsvRecords final : public RecordSource {
 
 }  // namespace
 
-std::shared_ptr<const RecordSource> open_csv_records(const std::string& path, char delimiter) {
-  return std::make_shared<CsvRecords>(path, delimiter);
+std::shared_ptr<const RecordSource> open_csv_records(DataFile file, char delimiter) {
+  return std::make_shared<CsvRecords>(std::move(file), delimiter);
 }
 
 }  // namespace espalier

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "espalier/base/api.h"
+#include "espalier/data/data_file.h"
 #include "espalier/data/records.h"
 
 namespace espalier {
@@ -15,7 +16,6 @@ namespace espalier {
 /// to text. A row with another number of fields than the header is an Error when it is read.
 /// Throws Error(kIo), and Error(kBadInput) for a file without rows, text that is not UTF-8, a
 /// column named twice or a quote that is not closed.
-ESPALIER_API std::shared_ptr<const RecordSource> open_csv_records(const std::string& path,
-                                                                  char delimiter = ',');
+ESPALIER_API std::shared_ptr<const RecordSource> open_csv_records(DataFile file, char delimiter);
 
 }  // namespace espalier

@@ -11,7 +11,6 @@ namespace espalier {
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr const char* kHint =
     "each line of a JSON Lines file is one object; other files are one array of objects";
 
@@ -122,10 +121,9 @@ class JsonRecords final : public RecordSource {
 
 }  // namespace
 
-JsonFile::JsonFile(const std::string& path) : file_(path) {
-  const auto bytes = file_.bytes();
-  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+JsonFile::JsonFile(DataFile file) : file_(std::move(file)) {
+  const std::string& path = file_.path();
+  std::string_view text = file_.text();
   text = trimmed(text);
   if (text.empty()) {
     throw_bad_input("the file is empty", {}, "at least one record", path,
@@ -134,7 +132,7 @@ JsonFile::JsonFile(const std::string& path) : file_(path) {
   if (text.front() != '{' && text.front() != '[') {
     throw_bad_input("this is neither JSON nor JSON Lines",
                     "a file that does not begin with '{' or '['", "objects", path + ":1",
-                    "CSV and Parquet files have to be named .csv or be converted to JSON Lines");
+                    "CSV files have to be named .csv or .tsv");
   }
   const std::string_view first_line = text.substr(0, text.find('\n'));
   if (text.front() == '{' && value_length(first_line) != kOpenEnd) {
@@ -174,12 +172,11 @@ void JsonFile::find_items(std::string_view array) {
   }
 }
 
-std::size_t JsonFile::line_of(std::string_view text) const {
-  const char* begin = reinterpret_cast<const char*>(file_.bytes().data());
-  return 1 + static_cast<std::size_t>(std::count(begin, text.data(), '\n'));
+Value JsonFile::parse(std::string_view text, std::size_t line) const {
+  return parse_record(text, path(), line);
 }
 
-Value JsonFile::parse(std::string_view text, std::size_t line) const {
+Value parse_record(std::string_view text, const std::string& path, std::size_t line) {
   simdjson::dom::element element;
   Value value;
   if (parser().parse(text.data(), text.size()).get(element) == simdjson::SUCCESS &&
@@ -188,10 +185,10 @@ Value JsonFile::parse(std::string_view text, std::size_t line) const {
   }
   // The slow parser says what is wrong and where; line breaks in front make its count right.
   try {
-    return parse_json(std::string(line - 1, '\n') + std::string(text), {.file = path()});
+    return parse_json(std::string(line - 1, '\n') + std::string(text), {.file = path});
   } catch (const Error& error) {
     Problem problem = error.problems().front();
-    if (problem.where == path()) problem.where += ":" + std::to_string(line);
+    if (problem.where == path) problem.where += ":" + std::to_string(line);
     problem.hint = kHint;
     throw Error(std::move(problem));
   }

@@ -47,6 +47,24 @@ class ChainedRecords final : public RecordSource {
   std::int64_t size_ = 0;
 };
 
+class PickedRecords final : public RecordSource {
+ public:
+  PickedRecords(std::shared_ptr<const RecordSource> source, std::vector<std::int64_t> order)
+      : source_(std::move(source)), order_(std::move(order)) {}
+
+  std::int64_t size() const override { return static_cast<std::int64_t>(order_.size()); }
+  Value record(std::int64_t index) const override {
+    return source_->record(order_[static_cast<std::size_t>(index)]);
+  }
+  std::string where(std::int64_t index) const override {
+    return source_->where(order_[static_cast<std::size_t>(index)]);
+  }
+
+ private:
+  std::shared_ptr<const RecordSource> source_;
+  std::vector<std::int64_t> order_;
+};
+
 /// What is wrong, by record, whichever thread found it.
 class Findings {
  public:
@@ -100,9 +118,17 @@ std::shared_ptr<const RecordSource> chain_records(
   return std::make_shared<ChainedRecords>(std::move(sources), limit);
 }
 
+std::shared_ptr<const RecordSource> pick_records(std::shared_ptr<const RecordSource> source,
+                                                 std::vector<std::int64_t> order) {
+  return std::make_shared<PickedRecords>(std::move(source), std::move(order));
+}
+
 Error at_record(const Error& error, const RecordSource& records, std::int64_t index) {
+  return at_place(error, records.where(index));
+}
+
+Error at_place(const Error& error, const std::string& place) {
   std::vector<Problem> problems = error.problems();
-  const std::string place = records.where(index);
   for (Problem& problem : problems) {
     problem.where = problem.where.empty() ? place : place + " (" + problem.where + ")";
   }

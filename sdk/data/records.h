@@ -34,12 +34,18 @@ class ESPALIER_API RecordSource {
 ESPALIER_API std::shared_ptr<const RecordSource> chain_records(
     std::vector<std::shared_ptr<const RecordSource>> sources, std::optional<std::int64_t> limit);
 
+/// The records of `source` at `order`, in that order.
+ESPALIER_API std::shared_ptr<const RecordSource> pick_records(
+    std::shared_ptr<const RecordSource> source, std::vector<std::int64_t> order);
+
 /// Calls `check` with every record and throws one Error with what it threw for the first ten bad
 /// records, and the number of the others. Runs on several threads.
 ESPALIER_API void check_records(const RecordSource& records,
                                 const std::function<void(const Value& record)>& check);
 
-/// `error` with "file:line" of the record put before the place of each problem.
+/// `error` with `place` put before the place of each problem.
+ESPALIER_API Error at_place(const Error& error, const std::string& place);
+/// The same with "file:line" of the record.
 ESPALIER_API Error at_record(const Error& error, const RecordSource& records, std::int64_t index);
 
 /// `read(record)`; problems that it throws get the record's place in the file.

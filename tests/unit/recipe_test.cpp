@@ -93,6 +93,20 @@ TEST(Recipe, TakesTheTypeOfTheDatasetForValidation) {
   EXPECT_EQ(recipe.find("validation_dataset")->component.component->name, "lines");
 }
 
+TEST(Recipe, TakesFurtherValidationSetsByName) {
+  const ResolvedRecipe recipe = resolve_recipe(
+      parse_recipe(std::string(kSmallest) + "[validation_dataset_news]\npath = \"v\"\n", "r.toml"),
+      zoo());
+  EXPECT_EQ(recipe.find("validation_dataset_news")->component.component->name, "lines");
+  EXPECT_NE(recipe.tree.find("validation_dataset_news"), nullptr);
+  EXPECT_NE(problems_of(std::string(kSmallest) + "[validation_dataset_]\npath = \"v\"\n")
+                .find("unknown section"),
+            std::string::npos);
+  EXPECT_NE(
+      problems_of(std::string(kSmallest) + "[model_news]\npath = \"v\"\n").find("unknown section"),
+      std::string::npos);
+}
+
 TEST(Recipe, ResolvesComponentsInsideComponents) {
   const std::string base =
       std::string(kSmallest) + "mixed_with = [{type = \"lines\", path = \"b\"}, ";

@@ -80,6 +80,7 @@ Value TrainState::to_value() const {
   table.set("total_steps", total_steps);
   table.set("seed", static_cast<std::int64_t>(seed));
   table.set("next_sample", loader.next_sample);
+  table.set("next_row", loader.next_row);
   table.set("num_threads", num_threads);
   table.set("gemm_provider", gemm_provider);
   table.set("instruction_set", instruction_set);
@@ -98,6 +99,7 @@ TrainState TrainState::from_value(const Value& value) {
   state.total_steps = int_of(value, "total_steps");
   state.seed = static_cast<std::uint64_t>(int_of(value, "seed"));
   state.loader.next_sample = int_of(value, "next_sample");
+  if (value.find("next_row") != nullptr) state.loader.next_row = int_of(value, "next_row");
   state.num_threads = int_of(value, "num_threads");
   state.gemm_provider = text_of(value, "gemm_provider");
   state.instruction_set = text_of(value, "instruction_set");

@@ -41,6 +41,24 @@ void copy_row(const Row& row, std::vector<std::int64_t> Sample::*list, std::int6
   }
 }
 
+/// Positions that samples bring, and those inside each document for the other samples.
+void copy_positions(const Row& row, std::int64_t* out) {
+  for (const Sample& sample : row) {
+    if (!sample.position_ids.empty()) {
+      out = std::copy(sample.position_ids.begin(), sample.position_ids.end(), out);
+      continue;
+    }
+    std::int64_t position = 0;
+    auto start = sample.document_starts.begin();
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(sample.input_ids.size()); ++i) {
+      const bool begins = start != sample.document_starts.end() && *start == i;
+      if (begins) ++start;
+      position = begins ? 0 : position;
+      *out++ = position++;
+    }
+  }
+}
+
 /// Labels aligned with the tokens that predict them; none is predicted across the start of a
 /// document or from padding.
 std::vector<std::int64_t> shifted_labels_of(const Sample& sample) {
@@ -119,7 +137,9 @@ void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length)
   std::erase_if(sample.document_starts, [&](std::int64_t start) { return start >= max_length; });
 }
 
-Batch collate(std::span<const Row> rows, const CollateOptions& options) {
+namespace {
+
+Batch collate_rows(std::span<const Row> rows, const CollateOptions& options) {
   Batch batch;
   std::int64_t width = 1;
   bool several_documents = false;
@@ -148,8 +168,7 @@ Batch collate(std::span<const Row> rows, const CollateOptions& options) {
     copy_row(row, &Sample::input_ids, options.pad_id, ids.data_ptr<std::int64_t>() + offset);
     copy_labels(row, batch.labels_shifted, labels.data_ptr<std::int64_t>() + offset);
     copy_row(row, &Sample::attention_mask, 1, mask.data_ptr<std::int64_t>() + offset);
-    if (own_positions)
-      copy_row(row, &Sample::position_ids, 0, positions.data_ptr<std::int64_t>() + offset);
+    if (own_positions) copy_positions(row, positions.data_ptr<std::int64_t>() + offset);
     masked = masked || length_of(row) < width;
   }
   batch.tensors = {{"input_ids", ids}, {"labels", labels}};
@@ -163,6 +182,15 @@ Batch collate(std::span<const Row> rows, const CollateOptions& options) {
                                .sum()
                                .item<std::int64_t>();
   return batch;
+}
+
+}  // namespace
+
+Batch collate(std::span<const Row> rows, const CollateOptions& options) {
+  if (!options.padding_free || rows.size() < 2) return collate_rows(rows, options);
+  Row joined;
+  for (const Row& row : rows) joined.insert(joined.end(), row.begin(), row.end());
+  return collate_rows(std::span(&joined, 1), options);
 }
 
 }  // namespace espalier

@@ -6,121 +6,73 @@
 
 #include "espalier/base/error.h"
 #include "espalier/base/random.h"
+#include "espalier/data/token_file.h"
 
 namespace espalier {
 
 DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options,
                        LoaderState start)
-    : dataset_(std::move(dataset)),
-      options_(options),
-      size_(dataset_->size()),
-      state_(start),
-      claimed_(start.next_sample),
-      consumed_(start.next_sample) {
+    : dataset_(std::move(dataset)), options_(options), size_(dataset_->size()) {
   if (size_ <= 0) {
     throw_bad_input("the dataset has no samples", "0 samples", "at least one", "[dataset]");
   }
   if (dataset_->keeps_order()) options_.shuffle = false;
-  for (std::int64_t i = 0; i < std::max<std::int64_t>(1, options_.workers); ++i) {
-    threads_.emplace_back([this] { work(); });
-  }
+  // A window is wanted at once, and the next one while the rows of the last are computed.
+  const std::int64_t ahead = std::max(options_.prefetch_samples, options_.rows.window);
+  queue_ = std::make_unique<SampleQueue>([this](std::int64_t number) { return make(number); },
+                                         start.next_sample, options_.workers, ahead);
+  rows_ = std::make_unique<RowSource>([this](std::int64_t number) { return queue_->take(number); },
+                                      size_, options_.rows, start);
 }
 
-DataLoader::~DataLoader() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  changed_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
-}
+DataLoader::~DataLoader() = default;
 
 std::int64_t DataLoader::index_of(std::int64_t number) {
+  if (size_ == Dataset::kEndless) return number;
   const std::int64_t epoch = number / size_;
   const auto place = static_cast<std::size_t>(number % size_);
   if (!options_.shuffle) return static_cast<std::int64_t>(place);
-  const std::lock_guard lock(mutex_);
-  auto order = orders_.find(epoch);
-  if (order == orders_.end()) {
-    order = orders_.emplace(epoch, shuffled_order(size_, options_.seed, epoch)).first;
-    orders_.erase(orders_.begin(), orders_.lower_bound(consumed_ / size_));  // epochs that are over
+  std::shared_ptr<const std::vector<std::int64_t>> order;
+  {
+    const std::lock_guard lock(orders_mutex_);
+    auto& known = orders_[epoch];
+    if (known == nullptr) {
+      known = std::make_shared<const std::vector<std::int64_t>>(
+          shuffled_order(size_, options_.seed, epoch));
+    }
+    order = known;
+    orders_.erase(orders_.begin(), orders_.lower_bound(epoch - 1));
   }
-  return order->second[place];
+  return (*order)[place];
+}
+
+/// False for samples of other ranks. Rows of several samples need the lengths of all, so that every
+/// rank forms the same ones.
+bool DataLoader::is_needed(std::int64_t number) const {
+  if (options_.world_size == 1 || options_.rows.kind != RowKind::kSample) return true;
+  const std::int64_t place = size_ == Dataset::kEndless ? number : number % size_;
+  const std::int64_t batch = place % options_.rows_per_step / options_.rows_per_batch;
+  return batch % options_.world_size == options_.rank;
 }
 
 Sample DataLoader::make(std::int64_t number) {
+  if (!is_needed(number)) return {};
   const std::int64_t index = index_of(number);
   Sample sample = dataset_->get(index);
   check_and_cut(sample, index, options_.max_length);
   return sample;
 }
 
-void DataLoader::work() {
-  while (true) {
-    std::int64_t number = 0;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock,
-                    [&] { return stopping_ || claimed_ < consumed_ + options_.prefetch_samples; });
-      if (stopping_) return;
-      number = claimed_++;
-    }
-    std::pair<Sample, std::exception_ptr> result;
-    try {
-      result.first = make(number);
-    } catch (...) {
-      result.second = std::current_exception();  // rethrown by `take`, on the thread that asked
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      ready_.emplace(number, std::move(result));
-    }
-    changed_.notify_all();
-  }
-}
-
-Sample DataLoader::take(std::int64_t number) {
-  std::unique_lock lock(mutex_);
-  if (number != consumed_) {  // samples were left out at the end of an epoch
-    consumed_ = number;
-    claimed_ = std::max(claimed_, number);
-    ready_.erase(ready_.begin(), ready_.lower_bound(number));
-    changed_.notify_all();
-  }
-  changed_.wait(lock, [&] { return ready_.contains(number); });
-  auto node = ready_.extract(number);
-  consumed_ = number + 1;
-  lock.unlock();
-  changed_.notify_all();
-  if (node.mapped().second) std::rethrow_exception(node.mapped().second);
-  return std::move(node.mapped().first);
-}
-
-std::vector<Row> DataLoader::next_rows(std::int64_t& number) {
-  const std::int64_t end = (number / size_ + 1) * size_;  // a step does not cross epochs
-  const std::int64_t capacity = options_.packed_sequence_size;
+/// The rows of a step: fewer than wanted at the end of an epoch, which a step does not cross.
+std::vector<Row> DataLoader::next_rows() {
   std::vector<Row> rows;
-  std::int64_t used = 0;
-  while (number < end) {
-    Sample sample = take(number);
-    const auto length = static_cast<std::int64_t>(sample.input_ids.size());
-    const bool joins = capacity > 0 && !rows.empty() && used + length <= capacity;
-    if (!joins && static_cast<std::int64_t>(rows.size()) == options_.rows_per_step) {
-      const std::lock_guard lock(mutex_);
-      ready_.emplace(number,
-                     std::pair(std::move(sample), std::exception_ptr()));  // begins the next step
-      consumed_ = number;
+  while (static_cast<std::int64_t>(rows.size()) < options_.rows_per_step) {
+    std::optional<Row> row = rows_->next();
+    if (row) {
+      rows.push_back(*std::move(row));
+    } else if (!rows.empty()) {
       break;
     }
-    if (!joins) {
-      rows.emplace_back();
-      used = 0;
-    }
-    rows.back().push_back(std::move(sample));
-    used += length;
-    ++number;
-    const bool full = static_cast<std::int64_t>(rows.size()) == options_.rows_per_step;
-    if (full && capacity == 0) break;
   }
   return rows;
 }
@@ -128,41 +80,48 @@ std::vector<Row> DataLoader::next_rows(std::int64_t& number) {
 StepBatches DataLoader::next() {
   StepBatches step;
   std::vector<Row> rows;
-  std::int64_t number = state_.next_sample;
-  // `take` moves forward only: a step that is left out is passed over, and the loop ends because an
-  // epoch without any full step is kept.
-  do {
-    step.epoch = number / size_;
-    const bool at_start = number % size_ == 0;
-    rows = next_rows(number);
+  while (true) {
+    const std::int64_t begin = rows_->state().next_sample;
+    const bool at_start =
+        size_ != Dataset::kEndless && begin % size_ == 0 && rows_->state().next_row == 0;
+    rows = next_rows();
     const bool partial = static_cast<std::int64_t>(rows.size()) < options_.rows_per_step;
-    if (!(options_.drop_last && partial && !at_start)) break;
-  } while (true);
-  for (std::size_t begin = 0; begin < rows.size();
-       begin += static_cast<std::size_t>(options_.rows_per_batch)) {
-    const std::size_t count =
-        std::min(static_cast<std::size_t>(options_.rows_per_batch), rows.size() - begin);
+    // An epoch without any full step is kept.
+    if (!(options_.drop_last && partial && !at_start)) {
+      step.epoch = size_ == Dataset::kEndless ? 0 : begin / size_;
+      break;
+    }
+  }
+  const auto batch_rows = static_cast<std::size_t>(options_.rows_per_batch);
+  for (std::size_t begin = 0; begin < rows.size(); begin += batch_rows) {
+    const auto number = static_cast<std::int64_t>(begin / batch_rows);
+    if (number % options_.world_size != options_.rank) continue;
+    const std::size_t count = std::min(batch_rows, rows.size() - begin);
     step.batches.push_back(collate(std::span(rows).subspan(begin, count), options_.collate));
   }
-  state_.next_sample = number;
-  step.after = state_;
+  step.after = rows_->state();
   return step;
 }
 
 std::int64_t DataLoader::steps_per_epoch() {
+  if (size_ == Dataset::kEndless) {
+    throw_bad_input("the data is a stream, which has no end", {}, "max_steps", "[step_scheduler]",
+                    "say how many steps to train: max_steps = 1000");
+  }
   std::int64_t rows = size_;
-  if (options_.packed_sequence_size > 0) {
-    // Packing is sequential over the order of an epoch; the first stands for all.
-    rows = 0;
-    std::int64_t used = options_.packed_sequence_size + 1;
-    for (std::int64_t number = 0; number < size_; ++number) {
-      const auto length = static_cast<std::int64_t>(make(number).input_ids.size());
-      if (used + length > options_.packed_sequence_size) {
-        ++rows;
-        used = 0;
-      }
-      used += length;
-    }
+  if (options_.rows.kind == RowKind::kSequential || options_.rows.kind == RowKind::kBestFit) {
+    // Packing depends on the order of an epoch; the first stands for all.
+    const auto* known = dynamic_cast<const SampleLengths*>(dataset_.get());
+    std::vector<std::int64_t> lengths(static_cast<std::size_t>(size_));
+    run_in_parallel(size_, [&](std::int64_t number) {
+      const std::int64_t index = index_of(number);
+      std::optional<std::int64_t> length;
+      if (known != nullptr) length = known->length(index);
+      if (length && options_.max_length > 0) length = std::min(*length, options_.max_length);
+      if (!length) length = static_cast<std::int64_t>(make(number).input_ids.size());
+      lengths[static_cast<std::size_t>(number)] = *length;
+    });
+    rows = count_rows(lengths, options_.rows);
   }
   const std::int64_t whole = rows / options_.rows_per_step;
   const bool keeps_rest = rows % options_.rows_per_step != 0 && (!options_.drop_last || whole == 0);

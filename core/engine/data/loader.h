@@ -1,16 +1,15 @@
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "engine/data/collate.h"
+#include "engine/data/row_source.h"
+#include "engine/data/sample_queue.h"
 #include "espalier/sdk/dataset.h"
 
 namespace espalier {
@@ -20,31 +19,34 @@ struct LoaderOptions {
   std::uint64_t seed = 0;
   std::int64_t rows_per_step = 1;   ///< global batch size
   std::int64_t rows_per_batch = 1;  ///< local batch size: rows of one micro-batch
-  std::int64_t packed_sequence_size =
-      0;  ///< 0: a row is a sample; otherwise samples are packed up to this many tokens
+  RowOptions rows;
   bool drop_last = false;    ///< leave out the step at the end of an epoch that is not full
   std::int64_t workers = 1;  ///< threads that make samples
   std::int64_t prefetch_samples = 64;  ///< samples made ahead at most
   std::int64_t max_length = 0;         ///< longer samples are cut; 0: not
+  std::int64_t rank = 0;               ///< micro-batch i of a step is that of rank i % world_size
+  std::int64_t world_size = 1;
   CollateOptions collate;
 };
 
-/// Everything that has to be kept to go on at the same sample: samples are numbered through all
-/// epochs.
-struct LoaderState {
-  std::int64_t next_sample = 0;
-};
-
-/// The micro-batches of one optimizer step.
+/// The micro-batches of one optimizer step that are this rank's.
 struct StepBatches {
   std::vector<Batch> batches;
   std::int64_t epoch = 0;
   LoaderState after;  ///< where the next step begins
 };
 
-/// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch). Samples are
-/// made by threads, at most `prefetch_samples` ahead, and handed out in order. Not thread safe
-/// itself.
+/// A dataset that can tell the length of a sample without making it.
+class SampleLengths {
+ public:
+  virtual ~SampleLengths() = default;
+  /// Tokens of a sample, before it is cut; nullopt: not known.
+  virtual std::optional<std::int64_t> length(std::int64_t index) const = 0;
+};
+
+/// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch): not on the
+/// number of ranks or threads. Samples are made by threads, ahead of the step that needs them.
+/// Not thread safe itself.
 class ESPALIER_API DataLoader {
  public:
   DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options, LoaderState start = {});
@@ -57,30 +59,26 @@ class ESPALIER_API DataLoader {
   StepBatches next();
 
   std::int64_t samples_per_epoch() const { return size_; }
-  /// Steps of one epoch. With packing every sample is made once to learn its length.
+  /// Steps of one epoch. With packing every sample is made once to learn its length, on all cores,
+  /// unless the dataset knows it. Throws Error(kBadInput) for a stream.
   std::int64_t steps_per_epoch();
 
  private:
-  void work();
-  Sample take(std::int64_t number);
   Sample make(std::int64_t number);
-  std::vector<Row> next_rows(std::int64_t& number);
+  bool is_needed(std::int64_t number) const;
   std::int64_t index_of(std::int64_t number);
+  std::vector<Row> next_rows();
 
   std::shared_ptr<const Dataset> dataset_;
   LoaderOptions options_;
   std::int64_t size_ = 0;
-  LoaderState state_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::int64_t, std::vector<std::int64_t>>
-      orders_;  ///< by epoch; the current one and the next
-  std::map<std::int64_t, std::pair<Sample, std::exception_ptr>> ready_;
-  std::int64_t claimed_ = 0;   ///< next number that a worker takes
-  std::int64_t consumed_ = 0;  ///< next number that `take` wants
-  bool stopping_ = false;
-  std::vector<std::thread> threads_;
+  std::mutex orders_mutex_;
+  /// By epoch: the one that samples are made of, and those beside it.
+  std::map<std::int64_t, std::shared_ptr<const std::vector<std::int64_t>>> orders_;
+
+  std::unique_ptr<SampleQueue> queue_;
+  std::unique_ptr<RowSource> rows_;
 };
 
 }  // namespace espalier

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <list>
 
 #include "engine/checkpoint/export.h"
 #include "engine/run/device.h"
@@ -59,6 +60,29 @@ Value validation_line(const StepMetrics& metrics, double seconds) {
   line.set("num_tokens", metrics.num_tokens);
   line.set("seconds", seconds);
   return line;
+}
+
+/// A validation set with its log, validation.jsonl or validation_NAME.jsonl.
+struct ValidationRun {
+  ValidationRun(const ValidationSet& set, const fs::path& folder, std::int64_t keep_steps)
+      : name(set.name),
+        dataset(set.dataset),
+        log((folder / ((name.empty() ? "validation" : "validation_" + name) + ".jsonl")).string(),
+            keep_steps) {}
+
+  std::string name;
+  std::shared_ptr<const Dataset> dataset;
+  MetricsLog log;
+  std::vector<Batch> batches;
+};
+
+std::string validation_note(const std::string& name, const StepMetrics& metrics, double seconds) {
+  char numbers[96];
+  std::snprintf(numbers, sizeof numbers,
+                "after step %lld: loss %.4f over %lld label tokens (%.1f s)",
+                static_cast<long long>(metrics.step), metrics.loss,
+                static_cast<long long>(metrics.num_label_tokens), seconds);
+  return "validation " + (name.empty() ? "" : name + " ") + numbers;
 }
 
 /// The machine must compute as it did before the stop, or the resumed run would take another path.
@@ -120,28 +144,27 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
                   std::to_string(total_steps_));
   }
   MetricsLog training_log((folder / "training.jsonl").string(), first);
-  MetricsLog validation_log((folder / "validation.jsonl").string(), first == 0 ? -1 : first);
-  const std::vector<Batch> validation =
-      validation_dataset_ ? validation_batches() : std::vector<Batch>();
-  DataLoader loader(dataset_, loader_options(), resumed ? resumed->loader : LoaderState{});
+  std::list<ValidationRun> validation;
+  for (const ValidationSet& set : data_.validation)
+    validation.emplace_back(set, folder, first == 0 ? -1 : first);
+  DataLoader loader(data_.training, loader_options(), resumed ? resumed->loader : LoaderState{});
   const StopSignal stop_signal;
 
   const auto validate = [&](std::int64_t step) {
-    const auto start = steady_clock::now();
-    StepMetrics metrics = evaluate(parts(), validation);
-    metrics.step = step;
-    validation_log.append(validation_line(metrics, seconds_since(start)));
-    char text[96];
-    std::snprintf(text, sizeof text,
-                  "validation after step %lld: loss %.4f over %lld label tokens (%.1f s)",
-                  static_cast<long long>(step), metrics.loss,
-                  static_cast<long long>(metrics.num_label_tokens), seconds_since(start));
-    progress.note(text);
+    for (ValidationRun& set : validation) {
+      if (set.log.last_step() >= step) continue;
+      const auto start = steady_clock::now();
+      // Made when it is first wanted, so that the first step does not wait for it.
+      if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, loader_options());
+      StepMetrics metrics = evaluate(parts(), set.batches);
+      metrics.step = step;
+      set.log.append(validation_line(metrics, seconds_since(start)));
+      progress.note(validation_note(set.name, metrics, seconds_since(start)));
+    }
   };
-  if (!validation.empty() && first == 0 && settings_.step_scheduler.val_at_start) validate(0);
+  if (first == 0 && settings_.step_scheduler.val_at_start) validate(0);
   // A run that a signal stopped saved its checkpoint at once, before the validation that was due.
-  const bool was_due = first > 0 && is_due(first, settings_.step_scheduler.val_every_steps);
-  if (!validation.empty() && was_due && validation_log.last_step() < first) validate(first);
+  if (first > 0 && is_due(first, settings_.step_scheduler.val_every_steps)) validate(first);
 
   for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
     const auto start = steady_clock::now();
@@ -153,13 +176,12 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
 
     const bool last = step == total_steps_;
     const bool stopped = StopSignal::received() != 0 && !last;
-    if (!validation.empty() && !stopped &&
-        (last || is_due(step, settings_.step_scheduler.val_every_steps)))
+    if (!stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps)))
       validate(step);
     const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
     if (settings_.checkpoint.enabled && save) {
       training_log.sync();
-      validation_log.sync();
+      for (ValidationRun& set : validation) set.log.sync();
       store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
     }
     if (stopped) {

@@ -3,35 +3,16 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "engine/data/collate.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
-#include "espalier/data/sample_length.h"
 #include "espalier/ops/op.h"
-#include "text/chat_template_loader.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kPlannedRows = 256;  // rows looked at for the memory plan
-
-template <class Config>
-Config section(const Value& recipe, const char* name) {
-  const Value* found = recipe.find(name);
-  return Config::schema().parse(found == nullptr ? Value(Table()) : *found, name);
-}
-
-config::RunConfig run_section(const Value& recipe) {
-  Table keys;
-  const ConfigSchema<config::RunConfig> schema = config::RunConfig::schema();
-  for (const FieldSpec& field : schema.spec().fields) {
-    if (const Value* value = recipe.find(field.name)) keys.set(field.name, *value);
-  }
-  return schema.parse(keys);
-}
+constexpr std::int64_t kPlannedRows = 256;  // samples looked at for the memory plan
 
 std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const Adapter* adapter) {
   std::vector<std::shared_ptr<Parameter>> trainable;
@@ -45,21 +26,6 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
     throw_bad_input("no parameter is trainable", {}, "at least one", "the recipe");
   return trainable;
 }
-
-}  // namespace
-
-RunSettings::RunSettings(const Value& recipe)
-    : run(run_section(recipe)),
-      model(section<config::ModelConfig>(recipe, "model")),
-      teacher_model(section<config::TeacherModelConfig>(recipe, "teacher_model")),
-      freeze(section<config::FreezeConfig>(recipe, "freeze_config")),
-      dataloader(section<config::DataloaderConfig>(recipe, "dataloader")),
-      packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
-      step_scheduler(section<config::StepSchedulerConfig>(recipe, "step_scheduler")),
-      clip_grad_norm(section<config::ClipGradNormConfig>(recipe, "clip_grad_norm")),
-      checkpoint(section<config::CheckpointConfig>(recipe, "checkpoint")) {}
-
-namespace {
 
 /// Puts the implementations of a kernel pack into the table of ops, or says why this machine can't
 /// run them.
@@ -82,15 +48,8 @@ void use_kernels(KernelPack& pack) {
 TrainingRun::TrainingRun(const EngineCall& call)
     : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
-  if (text::has_tokenizer(folder)) {
-    tokenizer_ = text::load_tokenizer(folder);
-    chat_template_ = text::load_chat_template(folder);
-  }
   // Data first: most mistakes are in it, and it is read in a moment.
-  dataset_ = open_dataset(call, "dataset");
-  if (call.request.components.contains("validation_dataset")) {
-    validation_dataset_ = open_dataset(call, "validation_dataset");
-  }
+  data_ = open_data(call, settings_, call.flag("quiet"));
   if (call.request.components.contains("kernels")) use_kernels(*call.create<KernelPack>("kernels"));
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
@@ -116,70 +75,16 @@ TrainingRun::TrainingRun(const EngineCall& call)
                                 : model_.adapter->parameter_groups());
   const config::StepSchedulerConfig& steps = settings_.step_scheduler;
   if (steps.num_epochs || !steps.max_steps) {
-    total_steps_ =
-        steps.num_epochs.value_or(1) * DataLoader(dataset_, loader_options()).steps_per_epoch();
+    total_steps_ = steps.num_epochs.value_or(1) *
+                   DataLoader(data_.training, loader_options()).steps_per_epoch();
   }
   if (steps.max_steps)
     total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
 }
 
-DatasetContext TrainingRun::dataset_context() const {
-  DatasetContext context;
-  context.tokenizer = tokenizer_;
-  context.chat_template = chat_template_;
-  context.seed = static_cast<std::uint64_t>(settings_.run.seed);
-  context.max_length = settings_.packed_sequence.packed_sequence_size;
-  return context;
-}
-
-std::shared_ptr<const Dataset> TrainingRun::open_dataset(const EngineCall& call,
-                                                         const std::string& section) const {
-  std::shared_ptr<Dataset> dataset = call.create<Dataset>(section);
-  DatasetContext context = dataset_context();
-  context.model_folder = call.text("model");
-  dataset->open(context);
-  if (dataset->size() <= 0)
-    throw_bad_input("the dataset has no samples", "0", "at least one", "[" + section + "]");
-  return dataset;
-}
-
 LoaderOptions TrainingRun::loader_options() const {
-  LoaderOptions options;
-  options.shuffle = settings_.dataloader.shuffle;
-  options.seed = static_cast<std::uint64_t>(settings_.run.seed);
-  options.rows_per_step = settings_.step_scheduler.global_batch_size;
-  options.rows_per_batch =
-      std::min(settings_.step_scheduler.local_batch_size, options.rows_per_step);
-  options.packed_sequence_size = settings_.packed_sequence.packed_sequence_size;
-  options.drop_last = settings_.dataloader.drop_last;
-  options.workers = std::max<std::int64_t>(1, settings_.dataloader.num_workers);
-  options.prefetch_samples =
-      settings_.dataloader.prefetch_factor * options.rows_per_step * options.workers;
-  options.max_length = options.packed_sequence_size > 0
-                           ? options.packed_sequence_size
-                           : (model_.model ? model_.model->shape().max_positions : 0);
-  if (tokenizer_ != nullptr)
-    options.collate.pad_id = static_cast<std::int32_t>(padding_id(*tokenizer_));
-  options.collate.pad_seq_len_divisible = settings_.dataloader.pad_seq_len_divisible;
-  return options;
-}
-
-std::vector<Batch> TrainingRun::validation_batches() const {
-  const LoaderOptions options = loader_options();
-  std::vector<Row> rows;
-  for (std::int64_t i = 0; i < validation_dataset_->size(); ++i) {
-    Sample sample = validation_dataset_->get(i);
-    check_and_cut(sample, i, options.max_length);
-    rows.push_back({std::move(sample)});
-  }
-  std::vector<Batch> batches;
-  for (std::size_t begin = 0; begin < rows.size();
-       begin += static_cast<std::size_t>(options.rows_per_batch)) {
-    const std::size_t count =
-        std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
-    batches.push_back(collate(std::span(rows).subspan(begin, count), options.collate));
-  }
-  return batches;
+  return espalier::loader_options(settings_, data_.tokenizer.get(),
+                                  model_.model ? model_.model->shape().max_positions : 0);
 }
 
 void TrainingRun::load_teacher(const EngineCall& call) {
@@ -222,9 +127,10 @@ MemoryPlan TrainingRun::memory_plan() {
   input.compute_bytes = static_cast<std::int64_t>(at::elementSize(model_.compute_dtype));
   input.shape = model_.model->shape();
   LoaderOptions options = loader_options();
-  options.rows_per_step = std::max(kPlannedRows, options.rows_per_batch);
+  const std::int64_t rows = options.rows.kind == RowKind::kSample ? kPlannedRows : 1;
+  options.rows_per_step = std::max(rows, options.rows_per_batch);
   options.prefetch_samples = options.rows_per_step;
-  for (const Batch& batch : DataLoader(dataset_, options).next().batches) {
+  for (const Batch& batch : DataLoader(data_.training, options).next().batches) {
     input.tokens = std::max(input.tokens, batch.num_tokens);
     input.label_tokens = std::max(input.label_tokens, batch.num_label_tokens);
   }

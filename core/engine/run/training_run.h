@@ -5,31 +5,16 @@
 #include <string>
 #include <vector>
 
-#include "config/host_config.h"
 #include "engine/checkpoint/checkpoint_store.h"
 #include "engine/commands/engine_command.h"
-#include "engine/data/loader.h"
 #include "engine/run/memory_plan.h"
 #include "engine/run/model_loader.h"
+#include "engine/run/run_data.h"
+#include "engine/run/run_settings.h"
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
 
 namespace espalier {
-
-/// The host's own sections of a recipe, typed.
-struct RunSettings {
-  config::RunConfig run;
-  config::ModelConfig model;
-  config::TeacherModelConfig teacher_model;
-  config::FreezeConfig freeze;
-  config::DataloaderConfig dataloader;
-  config::PackedSequenceConfig packed_sequence;
-  config::StepSchedulerConfig step_scheduler;
-  config::ClipGradNormConfig clip_grad_norm;
-  config::CheckpointConfig checkpoint;
-
-  explicit RunSettings(const Value& recipe);
-};
 
 /// A recipe made into objects, in the order in which they need each other: model, adapter, data,
 /// loss, objective, optimizer, schedule. Owns all of them.
@@ -48,11 +33,7 @@ class TrainingRun {
   std::int64_t total_steps() const { return total_steps_; }
 
  private:
-  DatasetContext dataset_context() const;
-  std::shared_ptr<const Dataset> open_dataset(const EngineCall& call,
-                                              const std::string& section) const;
   LoaderOptions loader_options() const;
-  std::vector<Batch> validation_batches() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   TrainingParts parts();
@@ -61,17 +42,14 @@ class TrainingRun {
 
   RunSettings settings_;
   std::string output_dir_;
+  RunData data_;
   LoadedModel model_;
   LoadedModel teacher_;  ///< without a model where the recipe has none
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const ChatTemplate> chat_template_;
   std::shared_ptr<ParallelStrategy> strategy_;
   std::shared_ptr<Loss> loss_;
   std::shared_ptr<Objective> objective_;
   std::shared_ptr<LrScheduler> lr_scheduler_;
   std::unique_ptr<ParameterOptimizer> optimizer_;
-  std::shared_ptr<const Dataset> dataset_;
-  std::shared_ptr<const Dataset> validation_dataset_;
   std::int64_t total_steps_ = 0;
 };
 

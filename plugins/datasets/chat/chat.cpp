@@ -1,7 +1,6 @@
 // Conversations in OpenAI's or ShareGPT's layout, rendered by the model's chat template.
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
-#include "espalier/data/json_records.h"
 #include "espalier/data/record_dataset.h"
 #include "espalier/sdk/plugin.h"
 
@@ -34,9 +33,6 @@ class Chat final : public RecordDataset {
  private:
   void prepare(const DatasetContext& context) override {
     tokenizer_ = std::make_unique<ConversationTokenizer>(context, mask_);
-  }
-  std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
-    return json_records(JsonFile(path));
   }
   void check(const Value& record) const override { tokenizer_->check(read_conversation(record)); }
   Sample encode(const Value& record) const override {

@@ -1,8 +1,7 @@
 // Instructions and answers from any columns of JSON or CSV files.
 #include "espalier/base/error.h"
-#include "espalier/data/csv_records.h"
-#include "espalier/data/json_records.h"
 #include "espalier/data/prompt_answer.h"
+#include "espalier/data/record_files.h"
 #include "espalier/sdk/plugin.h"
 
 namespace espalier {
@@ -60,11 +59,8 @@ class ColumnMapped final : public RecordDataset {
   }
 
   std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
-    const bool tabs = path.ends_with(".tsv");
-    if (!tabs && !path.ends_with(".csv")) return json_records(JsonFile(path));
-    return open_csv_records(path, config_.delimiter ? config_.delimiter->front()
-                                  : tabs            ? '\t'
-                                                    : ',');
+    return open_records(
+        path, config_.delimiter ? std::optional(config_.delimiter->front()) : std::nullopt);
   }
 
   void check(const Value& record) const override { read(record); }

@@ -6,7 +6,6 @@
 #include "espalier/base/error.h"
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
-#include "espalier/data/json_records.h"
 #include "espalier/data/record_dataset.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/plugin.h"
@@ -18,17 +17,10 @@ struct PreferenceConfig : RecordDatasetConfig {
   std::optional<std::int64_t> max_length;
 
   static ConfigSchema<PreferenceConfig> schema() {
-    return ConfigSchema<PreferenceConfig>()
-        .field("path", &RecordDatasetConfig::path,
-               "JSON or JSON Lines file, or a list of them read one after the other")
-        .or_single()
-        .required()
-        .field("limit_dataset_samples", &RecordDatasetConfig::limit_dataset_samples,
-               "use this many pairs from the beginning; left out: all")
-        .more_than(0)
-        .field("max_length", &PreferenceConfig::max_length,
-               "tokens that each of the two conversations is cut to")
-        .at_least(2);
+    return std::move(with_record_files(ConfigSchema<PreferenceConfig>())
+                         .field("max_length", &PreferenceConfig::max_length,
+                                "tokens that each of the two conversations is cut to")
+                         .at_least(2));
   }
 };
 
@@ -70,9 +62,6 @@ class Preference final : public RecordDataset {
  private:
   void prepare(const DatasetContext& context) override {
     tokenizer_ = std::make_unique<ConversationTokenizer>(context, LossMask::kLastAssistant);
-  }
-  std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
-    return json_records(JsonFile(path));
   }
   void check(const Value& record) const override {
     for (const char* answer : {"chosen", "rejected"})

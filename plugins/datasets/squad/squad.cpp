@@ -3,6 +3,8 @@
 #include "espalier/base/error.h"
 #include "espalier/data/json_records.h"
 #include "espalier/data/prompt_answer.h"
+#include "espalier/data/record_files.h"
+#include "espalier/data/source_files.h"
 #include "espalier/sdk/plugin.h"
 
 namespace espalier {
@@ -115,6 +117,10 @@ class Squad final : public RecordDataset {
   }
 
   std::shared_ptr<const RecordSource> open_file(const std::string& path) const override {
+    const std::string name = content_name(path);
+    for (const char* ending : {".csv", ".tsv", ".parquet"}) {
+      if (name.ends_with(ending)) return open_records(path);
+    }
     JsonFile file(path);
     if (holds_articles(file)) return std::make_shared<SquadArticles>(std::move(file));
     return json_records(std::move(file));

@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -27,6 +29,8 @@ struct Sample {
   bool labels_shifted = false;
 };
 
+class Dataset;
+
 /// What a dataset may use while it reads.
 struct DatasetContext {
   std::shared_ptr<const Tokenizer> tokenizer;         ///< nullptr when the model folder has none
@@ -35,12 +39,17 @@ struct DatasetContext {
   std::uint64_t seed = 0;
   std::int64_t max_length =
       0;  ///< samples are cut to this many tokens; 0: the model's own limit is not known
+  /// Makes and opens a dataset that this one's config names at `path` below it ("datasets[1]").
+  std::function<std::shared_ptr<const Dataset>(const std::string& path)> open_part;
+  std::string cache_folder;  ///< for files of tokens that a dataset wants to find again; "": none
+  std::function<void(const std::string& line)> note;  ///< tells the user something; may be empty
 };
 
-/// A finite list of samples (map style).
+/// A list of samples (map style), or a stream that never ends.
 class ESPALIER_API Dataset {
  public:
-  static constexpr InterfaceId kInterface{"Dataset", 1};
+  static constexpr InterfaceId kInterface{"Dataset", 2};
+  static constexpr std::int64_t kEndless = std::numeric_limits<std::int64_t>::max();
 
   Dataset() = default;
   Dataset(const Dataset&) = delete;
@@ -50,12 +59,17 @@ class ESPALIER_API Dataset {
   /// Reads and checks the data; called once, before anything else. Throws Error(kBadInput) with
   /// file and line.
   virtual void open(const DatasetContext& context) = 0;
+  /// kEndless for a stream, whose samples are asked for in rising order, give or take some threads.
   virtual std::int64_t size() const = 0;
   /// Sample `index` of [0, size). May be called from several threads at once; equal for equal
   /// arguments.
   virtual Sample get(std::int64_t index) const = 0;
   /// True when the order is part of the data: it is then never shuffled.
   virtual bool keeps_order() const { return false; }
+  /// What the samples are made from besides config, tokenizer and template, when they are costly to
+  /// make: their tokens may then be kept in a file for as long as these files stay what they are.
+  /// Empty: not worth it.
+  virtual std::vector<std::string> files() const { return {}; }
 };
 
 /// A micro-batch: named tensors as ModelInput takes them, and `labels` [batch, seq]; see
