@@ -91,7 +91,7 @@ def main():
     environment["ESPALIER_LIBTORCH"] = str(libtorch)
     templates = sorted(path.name for path in (prefix / "share" / "espalier" / "template").iterdir()
                        if path.name != "common")
-    kinds = arguments.kinds.split(",") if arguments.kinds else templates
+    kinds = templates if arguments.kinds is None else [kind for kind in arguments.kinds.split(",") if kind != "none"]
     for kind in kinds:
         new_plugin(kind, prefix, arguments.work, environment, arguments.compiler)
     if arguments.copies:
