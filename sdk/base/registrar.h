@@ -75,8 +75,9 @@ class ESPALIER_API Registrar {
   /// declares its schema; a type without `Config` is default-constructed.
   template <class I, class T>
   ComponentBuilder add(std::string name, std::string doc) {
-    static_assert(requires { I::kInterface.version; },
-                  "I is an interface: it has static constexpr InterfaceId kInterface");
+    static_assert(
+        requires { I::kInterface.version; },
+        "I is an interface: it has static constexpr InterfaceId kInterface");
     static_assert(std::is_base_of_v<I, T>, "T derives from the interface I");
     static_assert(!std::is_abstract_v<T>, "T implements every function of I");
     ComponentDescriptor component;

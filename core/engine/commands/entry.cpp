@@ -42,10 +42,14 @@ namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
-      {"adapter", run_adapter},           {"conformance", run_conformance},
-      {"data inspect", run_data_inspect}, {"generate", run_generate},
-      {"machine", run_machine},           {"score", run_score},
-      {"parity", run_parity},             {"train", run_train}};
+      {"adapter", run_adapter},
+      {"conformance", run_conformance},
+      {"data inspect", run_data_inspect},
+      {"generate", run_generate},
+      {"machine", run_machine},
+      {"score", run_score},
+      {"parity", run_parity},
+      {"train", run_train}};
   stable::register_factories();
   plugin::PluginHost host;
   host.load(request.plugins);
