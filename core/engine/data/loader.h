@@ -26,6 +26,10 @@ struct LoaderOptions {
   std::int64_t workers = 1;  ///< threads that make samples
   std::int64_t prefetch_samples = 64;  ///< samples made ahead at most
   std::int64_t max_length = 0;         ///< longer samples are cut; 0: not
+  /// The rows of each step are cut into `share_count` equal shares (the first have one row more
+  /// where they are not), and this loader makes batches of share `share_index`.
+  std::int64_t share_index = 0;
+  std::int64_t share_count = 1;
   CollateOptions collate;
 };
 
@@ -35,12 +39,17 @@ struct LoaderState {
   std::int64_t next_sample = 0;
 };
 
-/// The micro-batches of one optimizer step.
+/// The micro-batches of one optimizer step: equally many for every share, with fillers at the end of
+/// those that have fewer.
 struct StepBatches {
   std::vector<Batch> batches;
   std::int64_t epoch = 0;
   LoaderState after;  ///< where the next step begins
 };
+
+/// Half-open range of the rows that share `index` of `count` has of `rows`.
+std::pair<std::int64_t, std::int64_t> share_of_rows(std::int64_t rows, std::int64_t index,
+                                                    std::int64_t count);
 
 /// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch). Samples are
 /// made by threads, at most `prefetch_samples` ahead, and handed out in order. Not thread safe
@@ -64,7 +73,9 @@ class ESPALIER_API DataLoader {
   void work();
   Sample take(std::int64_t number);
   Sample make(std::int64_t number);
+  bool in_share(std::int64_t number) const;
   std::vector<Row> next_rows(std::int64_t& number);
+  std::vector<Batch> make_batches(const std::vector<Row>& rows) const;
   std::int64_t index_of(std::int64_t number);
 
   std::shared_ptr<const Dataset> dataset_;

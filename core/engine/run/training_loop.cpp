@@ -4,7 +4,6 @@
 #include <chrono>
 #include <filesystem>
 
-#include "engine/checkpoint/export.h"
 #include "engine/run/device.h"
 #include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
@@ -90,9 +89,11 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
 
 std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
                                                    CheckpointStore& store) {
-  const std::optional<std::string> newest = store.latest();
+  // Rank 0 tidies up; the others then see the same folder.
+  ranks_.on_first("looking for checkpoints", [&] { store.tidy(); });
+  const std::optional<std::string> newest = store.newest();
   if (resume == "never") {
-    store.remove_after(0);
+    ranks_.on_first("removing checkpoints", [&] { store.remove_after(0); });
     return std::nullopt;
   }
   if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
@@ -101,26 +102,32 @@ std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
   }
   const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
   if (chosen.empty()) return std::nullopt;
-  const TrainState state = CheckpointStore::load(chosen, *optimizer_, optimizer_->parameters());
-  store.remove_after(state.step);
+  const TrainState state = store.load(chosen, *optimizer_, optimizer_->parameters());
+  if (strategy_ != nullptr) strategy_->parameters_changed();
+  ranks_.on_first("removing checkpoints", [&] { store.remove_after(state.step); });
   return state;
 }
 
 int TrainingRun::train(const std::string& resume, bool quiet) {
   const fs::path folder(output_dir_);
   CheckpointStore store((folder / "checkpoints").string(),
-                        settings_.checkpoint.max_recent_checkpoints);
+                        settings_.checkpoint.max_recent_checkpoints, ranks_, strategy_.get());
   const std::optional<TrainState> resumed = resume_from(resume, store);
   const std::int64_t first = resumed ? resumed->step : 0;
-  Progress progress(total_steps_, first, quiet);
+  const bool first_rank = ranks_.is_first();
+  Progress progress(total_steps_, first, quiet || !first_rank);
   if (const std::string note = dropout_note(model_.config); !note.empty()) progress.note(note);
   if (resumed) {
     adopt_machine(*resumed, progress);
     progress.note("resuming after step " + std::to_string(first) + " of " +
                   std::to_string(total_steps_));
   }
-  MetricsLog training_log((folder / "training.jsonl").string(), first);
-  MetricsLog validation_log((folder / "validation.jsonl").string(), first == 0 ? -1 : first);
+  std::optional<MetricsLog> training_log;
+  std::optional<MetricsLog> validation_log;
+  if (first_rank) {
+    training_log.emplace((folder / "training.jsonl").string(), first);
+    validation_log.emplace((folder / "validation.jsonl").string(), first == 0 ? -1 : first);
+  }
   const std::vector<Batch> validation =
       validation_dataset_ ? validation_batches() : std::vector<Batch>();
   DataLoader loader(dataset_, loader_options(), resumed ? resumed->loader : LoaderState{});
@@ -130,7 +137,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     const auto start = steady_clock::now();
     StepMetrics metrics = evaluate(parts(), validation);
     metrics.step = step;
-    validation_log.append(validation_line(metrics, seconds_since(start)));
+    if (validation_log) validation_log->append(validation_line(metrics, seconds_since(start)));
     char text[96];
     std::snprintf(text, sizeof text,
                   "validation after step %lld: loss %.4f over %lld label tokens (%.1f s)",
@@ -141,25 +148,30 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   if (!validation.empty() && first == 0 && settings_.step_scheduler.val_at_start) validate(0);
   // A run that a signal stopped saved its checkpoint at once, before the validation that was due.
   const bool was_due = first > 0 && is_due(first, settings_.step_scheduler.val_every_steps);
-  if (!validation.empty() && was_due && validation_log.last_step() < first) validate(first);
+  const bool is_missing =
+      !validation.empty() && was_due && validation_log && validation_log->last_step() < first;
+  if (ranks_.any(is_missing)) validate(first);
 
   for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
     const auto start = steady_clock::now();
+    world_.begin_step(step);
     const StepBatches batches = loader.next();
     const StepMetrics metrics = train_step(parts(), batches, step);
     const double seconds = seconds_since(start);
-    training_log.append(training_line(metrics, seconds, model_.device));
+    if (training_log) training_log->append(training_line(metrics, seconds, model_.device));
     progress.step(metrics, seconds, peak_device_bytes(model_.device).value_or(resident_bytes()));
 
     const bool last = step == total_steps_;
-    const bool stopped = StopSignal::received() != 0 && !last;
+    const bool stopped = ranks_.any(StopSignal::received() != 0) && !last;
     if (!validation.empty() && !stopped &&
         (last || is_due(step, settings_.step_scheduler.val_every_steps)))
       validate(step);
     const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
     if (settings_.checkpoint.enabled && save) {
-      training_log.sync();
-      validation_log.sync();
+      ranks_.on_first("saving the logs", [&] {
+        training_log->sync();
+        validation_log->sync();
+      });
       store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
     }
     if (stopped) {
@@ -174,10 +186,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   }
   progress.finish();
   const std::string final_folder = (folder / "final").string();
-  if (model_.adapter != nullptr)
-    export_adapter(model_, final_folder, base_name());
-  else
-    export_model(model_, final_folder, strategy_.get());
+  export_result(final_folder);
   progress.note("run folder  " + folder.string() + "\n" +
                 (model_.adapter != nullptr ? "adapter     " : "model       ") + final_folder);
   return 0;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "engine/checkpoint/export.h"
 #include "engine/data/collate.h"
+#include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
 #include "espalier/data/sample_length.h"
@@ -79,8 +81,11 @@ void use_kernels(KernelPack& pack) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const EngineCall& call)
-    : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
+TrainingRun::TrainingRun(const EngineCall& call, World& world)
+    : world_(world),
+      ranks_(world),
+      settings_(call.option("recipe")),
+      output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
   if (fs::exists(fs::path(folder) / "tokenizer.json")) {
     tokenizer_ = text::load_tokenizer(folder);
@@ -102,10 +107,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
   load_teacher(call);
-  if (call.request.components.contains("distributed")) {
-    strategy_ = call.create<ParallelStrategy>("distributed");
-    strategy_->apply(*model_.model);
-  }
+  set_up_strategy(call);
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
@@ -121,6 +123,21 @@ TrainingRun::TrainingRun(const EngineCall& call)
   }
   if (steps.max_steps)
     total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
+}
+
+void TrainingRun::set_up_strategy(const EngineCall& call) {
+  if (!call.request.components.contains("distributed")) {
+    if (world_.size() == 1) return;
+    throw_bad_input("several processes train without a strategy", std::to_string(world_.size()),
+                    "a section [distributed]", "the recipe",
+                    "type = \"...\" there; espalier plugins list shows the strategies");
+  }
+  strategy_ = call.create<ParallelStrategy>("distributed");
+  strategy_->set_up(world_);
+  ProblemList problems;
+  strategy_->check(*model_.model, problems);
+  problems.throw_if_any();
+  strategy_->apply(*model_.model);
 }
 
 DatasetContext TrainingRun::dataset_context() const {
@@ -151,6 +168,10 @@ LoaderOptions TrainingRun::loader_options() const {
   options.rows_per_batch =
       std::min(settings_.step_scheduler.local_batch_size, options.rows_per_step);
   options.packed_sequence_size = settings_.packed_sequence.packed_sequence_size;
+  if (strategy_ != nullptr) {
+    options.share_index = strategy_->data_share().index;
+    options.share_count = strategy_->data_share().count;
+  }
   options.drop_last = settings_.dataloader.drop_last;
   options.workers = std::max<std::int64_t>(1, settings_.dataloader.num_workers);
   options.prefetch_samples =
@@ -164,22 +185,27 @@ LoaderOptions TrainingRun::loader_options() const {
   return options;
 }
 
+/// Every `share_count`th batch of the data, and fillers where there is none left for this rank.
 std::vector<Batch> TrainingRun::validation_batches() const {
   const LoaderOptions options = loader_options();
-  std::vector<Row> rows;
-  for (std::int64_t i = 0; i < validation_dataset_->size(); ++i) {
-    Sample sample = validation_dataset_->get(i);
-    check_and_cut(sample, i, options.max_length);
-    rows.push_back({std::move(sample)});
+  const std::int64_t rows = validation_dataset_->size();
+  const std::int64_t batches = (rows + options.rows_per_batch - 1) / options.rows_per_batch;
+  std::vector<Batch> own;
+  for (std::int64_t number = options.share_index; number < batches + options.share_index;
+       number += options.share_count) {
+    const bool filler = number >= batches;
+    const std::int64_t begin = filler ? 0 : number * options.rows_per_batch;
+    std::vector<Row> part;
+    for (std::int64_t i = begin; i < std::min(begin + (filler ? 1 : options.rows_per_batch), rows);
+         ++i) {
+      Sample sample = validation_dataset_->get(i);
+      check_and_cut(sample, i, options.max_length);
+      part.push_back({std::move(sample)});
+    }
+    own.push_back(collate(part, options.collate));
+    own.back().filler = filler;
   }
-  std::vector<Batch> batches;
-  for (std::size_t begin = 0; begin < rows.size();
-       begin += static_cast<std::size_t>(options.rows_per_batch)) {
-    const std::size_t count =
-        std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
-    batches.push_back(collate(std::span(rows).subspan(begin, count), options.collate));
-  }
-  return batches;
+  return own;
 }
 
 void TrainingRun::load_teacher(const EngineCall& call) {
@@ -195,6 +221,34 @@ void TrainingRun::load_teacher(const EngineCall& call) {
 /// How an adapter's config names its base: the hub id, or the folder.
 std::string TrainingRun::base_name() const {
   return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
+}
+
+/// OUTPUT_DIR/final, written by rank 0; the others hand over what they hold.
+void TrainingRun::export_result(const std::string& folder) {
+  if (model_.adapter != nullptr) {
+    ranks_.on_first("exporting the adapter",
+                    [&] { export_adapter(model_, folder, base_name()); });
+    return;
+  }
+  if (world_.size() == 1) {
+    export_model(model_, folder);
+    return;
+  }
+  ValueGatherer gatherer(world_, *strategy_, model_.model->parts().parameters);
+  ranks_.on_all("exporting the model", [&] {
+    if (!ranks_.is_first()) {
+      gatherer.serve();
+      return;
+    }
+    std::exception_ptr failure;
+    try {
+      export_model(model_, folder, [&](std::size_t index) { return gatherer.value(index); });
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+    gatherer.finish();
+    if (failure) std::rethrow_exception(failure);
+  });
 }
 
 TrainingParts TrainingRun::parts() {

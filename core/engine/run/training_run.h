@@ -9,10 +9,12 @@
 #include "engine/checkpoint/checkpoint_store.h"
 #include "engine/commands/engine_command.h"
 #include "engine/data/loader.h"
+#include "engine/parallel/rank_agreement.h"
 #include "engine/run/memory_plan.h"
 #include "engine/run/model_loader.h"
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
+#include "espalier/sdk/communicator.h"
 
 namespace espalier {
 
@@ -35,7 +37,8 @@ struct RunSettings {
 /// loss, objective, optimizer, schedule. Owns all of them.
 class TrainingRun {
  public:
-  explicit TrainingRun(const EngineCall& call);
+  /// `world` outlives the run; every rank makes the same one.
+  TrainingRun(const EngineCall& call, World& world);
 
   /// Trains from where the newest checkpoint left off (`resume`: "auto", "never" or a checkpoint
   /// folder) to the end and exports the model. Returns the exit code: 0, or kStoppedExitCode after
@@ -48,6 +51,7 @@ class TrainingRun {
   std::int64_t total_steps() const { return total_steps_; }
 
  private:
+  void set_up_strategy(const EngineCall& call);
   DatasetContext dataset_context() const;
   std::shared_ptr<const Dataset> open_dataset(const EngineCall& call,
                                               const std::string& section) const;
@@ -55,10 +59,13 @@ class TrainingRun {
   std::vector<Batch> validation_batches() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
+  void export_result(const std::string& folder);
   TrainingParts parts();
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
   std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
 
+  World& world_;
+  RankAgreement ranks_;
   RunSettings settings_;
   std::string output_dir_;
   LoadedModel model_;
