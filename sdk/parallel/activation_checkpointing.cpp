@@ -65,12 +65,12 @@ variable_list tensors_of(const BlockState& state) {
 /// inputs: the state's tensors; gathered: what lies over `viewed`; leaves: parameters that make the
 /// result part of the graph even where nothing else does.
 struct Checkpointed : torch::autograd::Function<Checkpointed> {
-  static variable_list forward(AutogradContext* context, const variable_list& inputs,
-                               const variable_list& gathered, const variable_list& leaves,
+  static variable_list forward(AutogradContext* context, at::TensorList inputs,
+                               at::TensorList gathered, at::TensorList leaves,
                                const c10::intrusive_ptr<Recomputation>& recomputation,
                                std::vector<std::string>* names) {
     context->set_materialize_grads(false);
-    variable_list saved = inputs;
+    variable_list saved = inputs.vec();
     saved.insert(saved.end(), gathered.begin(), gathered.end());
     context->save_for_backward(saved);
     context->saved_data["recomputation"] = c10::IValue::make_capsule(recomputation);
@@ -154,8 +154,11 @@ BlockState run_checkpointed(Block& block, BlockState state, const BatchContext& 
     if (parameter->value().requires_grad()) leaves.push_back(parameter->value());
   }
   std::vector<std::string> names;
+  const variable_list inputs = tensors_of(state);
+  // Autograd finds the tensors of a list in a TensorList alone.
   variable_list outputs =
-      Checkpointed::apply(tensors_of(state), gathered, leaves, recomputation, &names);
+      Checkpointed::apply(at::TensorList(inputs), at::TensorList(gathered), at::TensorList(leaves),
+                          recomputation, &names);
   BlockState result;
   result.hidden = std::move(outputs[0]);
   for (std::size_t i = 0; i < names.size(); ++i)

@@ -1,6 +1,7 @@
 // Level 3 of the contract for strategies, on every one of this build: N ranks learn what one
 // learns, over collectives that are late and out of order on purpose. Ranks are threads.
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
@@ -50,6 +51,11 @@ struct Setting {
   std::string dtype = "auto";
 };
 
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.strategy << " {" << setting.options << "} " << setting.model << " "
+       << setting.frozen;
+}
+
 struct Result {
   std::vector<double> losses;
   std::vector<double> norms;
@@ -83,7 +89,8 @@ Result train(ComponentLibrary& library, std::mutex& making, const Setting& setti
   const auto loss = library.create<Loss>("masked_cross_entropy");
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
-  const auto rule = library.create<Optimizer>("adamw");
+  // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
+  const auto rule = library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw");
   std::shared_ptr<ParallelStrategy> strategy;
   if (world != nullptr)
     strategy = library.create<ParallelStrategy>(setting.strategy, options_of(setting.options));
@@ -164,7 +171,7 @@ TEST_P(Strategies, LearnWhatOneRankLearns) {
   });
   for (const Result& result : results) expect_equal(result, alone);
   // What is sharded is held once by all ranks of a copy together.
-  if (setting.strategy != "ddp") {
+  if (setting.strategy != "ddp" && ranks > 1) {
     std::int64_t held = 0;
     for (const Result& result : results) held += result.own_elements;
     EXPECT_LT(held, ranks * alone.whole_elements * 3 / 4);

@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <map>
-#include <optional>
 #include <sstream>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -23,6 +22,10 @@ std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(),
 
 std::string text_of(const std::vector<std::uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
 
+std::string seconds_of(std::chrono::milliseconds time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count());
+}
+
 std::string list_of(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "rank " : "ranks ";
   for (std::size_t i = 0; i < ranks.size(); ++i)
@@ -36,18 +39,24 @@ PeerMonitor::PeerMonitor(c10::intrusive_ptr<c10d::Store> store, int rank, int si
                          std::chrono::milliseconds peer_timeout)
     : store_(std::move(store)), rank_(rank), size_(size), peer_timeout_(peer_timeout) {
   send_beat();
-  thread_ = std::thread([this] { watch(); });
+  watcher_ = std::thread([this] { watch(); });
+  guard_ = std::thread([this] { guard(); });
 }
 
 PeerMonitor::~PeerMonitor() { stop(); }
 
 void PeerMonitor::stop() {
+  silence();
+  if (watcher_.joinable()) watcher_.join();
+  if (guard_.joinable()) guard_.join();
+}
+
+void PeerMonitor::silence() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
 }
 
 void PeerMonitor::enter(std::int64_t number, const std::string& what) {
@@ -90,8 +99,9 @@ std::string PeerMonitor::read_failure(int rank) {
 
 void PeerMonitor::report_failure(const std::string& why) {
   try {
-    const std::lock_guard lock(store_mutex_);
-    store_->set(failure_key(rank_), bytes(why));
+    // The watcher may be waiting for an answer that never comes.
+    const std::unique_lock lock(store_mutex_, kBeatInterval);
+    if (lock.owns_lock()) store_->set(failure_key(rank_), bytes(why));
   } catch (const std::exception&) {
     // The store is gone, and whoever would have read it: this rank's own message stands.
   }
@@ -104,9 +114,16 @@ std::string PeerMonitor::where() const {
 
 void PeerMonitor::end_run(const std::string& what, const std::string& hint) {
   const Problem problem{ErrorCode::kPeerFailed, what, {}, {}, where(), hint};
-  std::fprintf(stderr, "error: %s\n", problem.to_string().c_str());
+  std::fprintf(stderr, "%s\n", Error(problem).what());
   std::fflush(stderr);
   ::_exit(exit_code(ErrorCode::kPeerFailed));
+}
+
+/// Whether the watch goes on.
+bool PeerMonitor::wait_for_next_beat() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kBeatInterval, [&] { return stopping_ || explaining_; });
+  return !stopping_ && !explaining_;
 }
 
 void PeerMonitor::watch() {
@@ -115,42 +132,46 @@ void PeerMonitor::watch() {
   for (int rank = 0; rank < (rank_ == 0 ? size_ : 1); ++rank) {
     if (rank != rank_) watched.push_back(rank);
   }
-  std::map<int, std::pair<std::int64_t, steady_clock::time_point>> heard;
-  std::optional<steady_clock::time_point> store_lost;
-  while (true) {
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait_for(lock, kBeatInterval, [&] { return stopping_; });
-      if (stopping_ || explaining_) return;
-    }
+  struct Heard {
+    std::int64_t count = -1;
+    steady_clock::time_point at = steady_clock::now();
+  };
+  std::map<int, Heard> heard;
+  while (wait_for_next_beat()) {
     try {
       send_beat();
       for (const int rank : watched) {
         const std::int64_t count = read_beat(rank).count;
-        const auto now = steady_clock::now();
-        const auto [entry, fresh] = heard.try_emplace(rank, count, now);
-        if (!fresh && entry->second.first != count) entry->second = {count, now};
-        if (now - entry->second.second <= peer_timeout_) continue;
-        {
-          const std::lock_guard lock(mutex_);
-          if (stopping_ || explaining_) return;
-        }
-        const std::string text =
-            list_of({rank}) + " has given no sign of life for " +
-            std::to_string(std::chrono::duration_cast<std::chrono::seconds>(peer_timeout_).count()) +
-            " seconds";
+        Heard& last = heard[rank];
+        if (last.count != count) last = {count, steady_clock::now()};
+        if (steady_clock::now() - last.at <= peer_timeout_ || !is_watching()) continue;
+        const std::string text = list_of({rank}) + " has given no sign of life for " +
+                                 seconds_of(peer_timeout_) + " seconds";
         report_failure(text);
         end_run(text, "its process was stopped, or its machine or network is down");
       }
-      store_lost.reset();
+      alive_at_ = steady_clock::now();
     } catch (const std::exception&) {
-      // The main thread is likely to meet the same end and to say more of it.
-      if (!store_lost) store_lost = steady_clock::now();
-      if (steady_clock::now() - *store_lost < peer_timeout_) continue;
-      const std::lock_guard lock(mutex_);
-      if (stopping_ || explaining_) return;
-      end_run("rank 0 can't be reached", "its process ended, or its machine or network is down");
+      // The store is gone. The main thread is likely to meet the same end and to say more of it;
+      // the guard ends the run if it does not.
     }
+  }
+}
+
+bool PeerMonitor::is_watching() {
+  const std::lock_guard lock(mutex_);
+  return !stopping_ && !explaining_;
+}
+
+/// Ends the run when the watcher gets no answers: it can't do so itself while it waits for one.
+void PeerMonitor::guard() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, kBeatInterval, [&] { return stopping_; });
+    if (stopping_ || steady_clock::now() - alive_at_.load() <= peer_timeout_ + 2 * kLookInterval)
+      continue;
+    end_run("rank 0 has given no sign of life for " + seconds_of(peer_timeout_) + " seconds",
+            "its process was stopped or ended, or its machine or network is down");
   }
 }
 
@@ -160,10 +181,10 @@ Error PeerMonitor::explain(const std::string& what, const std::string& cause) {
     explaining_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
   Problem problem{ErrorCode::kPeerFailed, "the collective '" + what + "' failed", cause, {},
                   where(),
                   "run the same command again to go on from the newest checkpoint"};
+  alive_at_ = steady_clock::now();  // the guard sees to it that the questions below have an end
   try {
     std::vector<Beat> before;
     for (int rank = 0; rank < size_; ++rank) before.push_back(read_beat(rank));

@@ -38,6 +38,8 @@ class PeerMonitor {
   void leave();
   /// No more signs of life are given or expected.
   void stop();
+  /// The same, without waiting for the threads: one may be waiting for an answer of a dead rank.
+  void silence();
   /// Tells the others why this rank ends.
   void report_failure(const std::string& why);
   /// The Error of a collective that failed: looks for some seconds which ranks are silent, have
@@ -53,6 +55,9 @@ class PeerMonitor {
   };
 
   void watch();
+  void guard();
+  bool wait_for_next_beat();
+  bool is_watching();
   void send_beat();
   Beat read_beat(int rank);
   std::string read_failure(int rank);
@@ -67,14 +72,16 @@ class PeerMonitor {
   std::atomic<std::int64_t> step_ = 0;
   std::int64_t count_ = 0;
 
-  std::mutex store_mutex_;  ///< two threads use the connection while a failure is explained
+  std::timed_mutex store_mutex_;  ///< two threads use the connection while a failure is explained
   std::mutex mutex_;
   std::condition_variable changed_;
   std::int64_t collective_ = 0;
   std::string what_;
   bool stopping_ = false;
   bool explaining_ = false;  ///< the main thread knows of the failure already
-  std::thread thread_;
+  std::atomic<std::chrono::steady_clock::time_point> alive_at_ = std::chrono::steady_clock::now();
+  std::thread watcher_;  ///< asks and answers
+  std::thread guard_;    ///< watches the watcher
 };
 
 }  // namespace espalier

@@ -222,8 +222,10 @@ void ProcessWorld::abandon(const Error& error) {
   // Only causes are told: that others ended is known to all soon enough.
   if (error.code() != ErrorCode::kPeerFailed) {
     monitor_->report_failure(error.problems().front().what);
-    monitor_->stop();
   }
+  monitor_->silence();
+  static std::vector<std::shared_ptr<PeerMonitor>> kept_monitors;
+  kept_monitors.push_back(monitor_);
   static std::vector<std::shared_ptr<Communicator>> kept;
   kept = groups_;
   static std::vector<c10::intrusive_ptr<c10d::Store>> kept_stores;

@@ -28,15 +28,15 @@ variable_list values_of(const std::vector<at::Tensor*>& places) {
 /// Where a block begins: its inputs pass through, and shards become whole parameters. The backward
 /// pass gets here when it is through with the block.
 struct Entry : torch::autograd::Function<Entry> {
-  static variable_list forward(AutogradContext* context, const variable_list& inputs,
-                               const variable_list& shards, const variable_list& wholes,
+  static variable_list forward(AutogradContext* context, at::TensorList inputs,
+                               at::TensorList shards, at::TensorList wholes,
                                ShardingRunner* runner, std::int64_t group) {
     context->set_materialize_grads(false);
     context->saved_data["runner"] = reinterpret_cast<std::int64_t>(runner);
     context->saved_data["group"] = group;
     context->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
     context->saved_data["shards"] = static_cast<std::int64_t>(shards.size());
-    variable_list outputs = inputs;
+    variable_list outputs = inputs.vec();
     outputs.insert(outputs.end(), wholes.begin(), wholes.end());
     return outputs;
   }
@@ -60,12 +60,12 @@ struct Entry : torch::autograd::Function<Entry> {
 
 /// Where a block ends: its outputs pass through. The backward pass begins here.
 struct Exit : torch::autograd::Function<Exit> {
-  static variable_list forward(AutogradContext* context, const variable_list& outputs,
+  static variable_list forward(AutogradContext* context, at::TensorList outputs,
                                ShardingRunner* runner, std::int64_t group) {
     context->set_materialize_grads(false);
     context->saved_data["runner"] = reinterpret_cast<std::int64_t>(runner);
     context->saved_data["group"] = group;
-    return outputs;
+    return outputs.vec();
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -75,6 +75,13 @@ struct Exit : torch::autograd::Function<Exit> {
     return gradients;
   }
 };
+
+/// Autograd finds the tensors of a list in a TensorList alone.
+variable_list enter(const variable_list& inputs, const variable_list& shards,
+                    const variable_list& wholes, ShardingRunner* runner, std::int64_t group) {
+  return Entry::apply(at::TensorList(inputs), at::TensorList(shards), at::TensorList(wholes), runner,
+                      group);
+}
 
 }  // namespace
 
@@ -96,7 +103,7 @@ void ShardingRunner::expose_root() {
   variable_list wholes = root_->trained_wholes();
   root_has_history_ = at::GradMode::is_enabled();
   if (root_has_history_ && !wholes.empty())
-    wholes = Entry::apply(variable_list(), root_->trained_shards(), wholes, this, -1);
+    wholes = enter({}, root_->trained_shards(), wholes, this, -1);
   root_->set_views(wholes);
 }
 
@@ -124,8 +131,8 @@ BlockState ShardingRunner::run(Block& block, BlockState state, const BatchContex
   const std::vector<at::Tensor*> inputs = followed_tensors(state);
   const bool records = at::GradMode::is_enabled();
   if (records && (!inputs.empty() || !wholes.empty())) {
-    const variable_list outputs = Entry::apply(values_of(inputs), group.trained_shards(), wholes,
-                                               this, static_cast<std::int64_t>(index));
+    const variable_list outputs = enter(values_of(inputs), group.trained_shards(), wholes, this,
+                                        static_cast<std::int64_t>(index));
     for (std::size_t i = 0; i < inputs.size(); ++i) *inputs[i] = outputs[i];
     wholes.assign(outputs.begin() + static_cast<std::ptrdiff_t>(inputs.size()), outputs.end());
   }
@@ -135,8 +142,9 @@ BlockState ShardingRunner::run(Block& block, BlockState state, const BatchContex
 
   const std::vector<at::Tensor*> followed = followed_tensors(state);
   if (records && !followed.empty()) {
+    const variable_list ends = values_of(followed);
     const variable_list outputs =
-        Exit::apply(values_of(followed), this, static_cast<std::int64_t>(index));
+        Exit::apply(at::TensorList(ends), this, static_cast<std::int64_t>(index));
     for (std::size_t i = 0; i < followed.size(); ++i) *followed[i] = outputs[i];
   }
   if (group.reshard_after_forward()) group.free();
