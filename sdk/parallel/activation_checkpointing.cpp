@@ -1,6 +1,7 @@
 #include "espalier/parallel/activation_checkpointing.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -62,20 +63,20 @@ variable_list tensors_of(const BlockState& state) {
   return tensors;
 }
 
-/// inputs: the state's tensors; gathered: what lies over `viewed`; leaves: parameters that make the
-/// result part of the graph even where nothing else does.
+/// inputs: the state's tensors; gathered: what lies over `viewed`; anchor: a tensor that makes the
+/// result part of the graph where no input is, for the sake of leaves that the block trains.
 struct Checkpointed : torch::autograd::Function<Checkpointed> {
   static variable_list forward(AutogradContext* context, at::TensorList inputs,
-                               at::TensorList gathered, at::TensorList leaves,
+                               at::TensorList gathered, const at::Tensor& anchor,
                                const c10::intrusive_ptr<Recomputation>& recomputation,
                                std::vector<std::string>* names) {
+    (void)anchor;
     context->set_materialize_grads(false);
     variable_list saved = inputs.vec();
     saved.insert(saved.end(), gathered.begin(), gathered.end());
     context->save_for_backward(saved);
     context->saved_data["recomputation"] = c10::IValue::make_capsule(recomputation);
     context->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
-    context->saved_data["others"] = static_cast<std::int64_t>(leaves.size() + 2);
     const BlockState state =
         recomputation->block->forward(state_of(*recomputation, inputs), recomputation->context);
     for (const auto& [name, tensor] : state.carried) names->push_back(name);
@@ -108,7 +109,8 @@ struct Checkpointed : torch::autograd::Function<Checkpointed> {
     for (const at::Tensor& input : inputs)
       result.push_back(input.defined() ? input.grad() : at::Tensor());
     for (const at::Tensor& leaf : views.leaves()) result.push_back(leaf.grad());
-    result.resize(result.size() + static_cast<std::size_t>(context->saved_data["others"].toInt()));
+    constexpr std::size_t kOthers = 3;  // anchor, recomputation, names
+    result.resize(result.size() + kOthers);
     return result;
   }
 };
@@ -141,24 +143,24 @@ BlockState run_checkpointed(Block& block, BlockState state, const BatchContext& 
   recomputation->context = context;
   for (const auto& [name, tensor] : state.carried) recomputation->carried_names.push_back(name);
   variable_list gathered;
-  variable_list leaves;
+  bool trains_leaves = false;
   for (const auto& parameter : block.parameters()) {
     if (parameter->view().defined()) {
       recomputation->viewed.push_back(parameter);
       gathered.push_back(parameter->view());
-    } else if (parameter->value().requires_grad()) {
-      leaves.push_back(parameter->value());
+    } else {
+      trains_leaves |= parameter->value().requires_grad();
     }
   }
-  for (const auto& parameter : added) {
-    if (parameter->value().requires_grad()) leaves.push_back(parameter->value());
-  }
+  for (const auto& parameter : added) trains_leaves |= parameter->value().requires_grad();
+  const at::Tensor anchor =
+      at::empty({0}, at::TensorOptions().dtype(at::kFloat)).requires_grad_(trains_leaves);
   std::vector<std::string> names;
   const variable_list inputs = tensors_of(state);
   // Autograd finds the tensors of a list in a TensorList alone.
   variable_list outputs =
-      Checkpointed::apply(at::TensorList(inputs), at::TensorList(gathered), at::TensorList(leaves),
-                          recomputation, &names);
+      Checkpointed::apply(at::TensorList(inputs), at::TensorList(gathered), anchor, recomputation,
+                          &names);
   BlockState result;
   result.hidden = std::move(outputs[0]);
   for (std::size_t i = 0; i < names.size(); ++i)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Several processes learn what one learns.
 
-    parallel_curves.py ESPALIER FIXTURES CASE...
+    parallel_curves.py ESPALIER FIXTURES [--backend NAME] CASE...
 
 A case is STRATEGY:RANKS:MODEL:VARIANT[:key=value...]; further keys go into [distributed]. Each is trained for 20 steps
 with clipping, and compared with one process: loss within 1e-6 relative at the first step, then 1e-5; gradient norm
@@ -124,11 +124,14 @@ def compare(case, ours, theirs, our_weights, their_weights):
 
 def main():
     program, fixtures = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
+    cases, backend = sys.argv[3:], ""
+    if cases[0] == "--backend":
+        backend, cases = f'[dist_env]\ntype = "{cases[1]}"\n', cases[2:]
     bad = False
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         alone = {}
-        for number, case in enumerate(sys.argv[3:]):
+        for number, case in enumerate(cases):
             strategy, ranks, model, variant, *keys = case.split(":")
             source = fixtures / "models" / model
             if (model, variant) not in alone:
@@ -136,6 +139,7 @@ def main():
                 recipe = write_recipe(work, f"{model}_{variant}", source, variant, "")
                 alone[model, variant] = train(program, recipe, 1), final_weights(recipe)
             section = f'[distributed]\ntype = "{strategy}"\n' + "".join(key.replace("=", " = ") + "\n" for key in keys)
+            section += backend
             recipe = write_recipe(work, f"case_{number}", source, variant, section)
             curve = train(program, recipe, int(ranks))
             bad |= compare(case, curve, alone[model, variant][0], final_weights(recipe), alone[model, variant][1])
