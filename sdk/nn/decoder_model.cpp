@@ -77,6 +77,13 @@ std::vector<Tower> DecoderModel::towers() {
 ModelShape DecoderModel::shape() const {
   const std::int64_t inner =
       spec_.active_intermediate_size > 0 ? spec_.active_intermediate_size : spec_.intermediate_size;
+  std::string undivided;
+  if (spec_.recurrent || own_.block)
+    undivided = "its layers carry a state along the text";
+  else if (own_.attention)
+    undivided = "its attention is not that of whole heads";
+  else if (spec_.alibi)
+    undivided = "its ALiBi slopes go by the number of a head";
   return {spec_.hidden_size,
           inner,
           spec_.num_layers,
@@ -85,7 +92,8 @@ ModelShape DecoderModel::shape() const {
           spec_.head_dim,
           spec_.vocab_size,
           spec_.max_positions,
-          spec_.recurrent};
+          spec_.recurrent,
+          undivided};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {
