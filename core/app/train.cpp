@@ -76,8 +76,8 @@ launch::LaunchOptions ProcessOptions::launch_options(
           std::to_string(*nproc_per_node), "1 to 4096", "--nproc-per-node");
   require(nnodes >= 1 && nnodes <= kMost, "there can't be so many hosts", std::to_string(nnodes),
           "1 to 4096", "--nnodes");
-  require(node_rank >= 0 && node_rank < nnodes, "there is no such host",
-          std::to_string(node_rank), "less than --nnodes", "--node-rank");
+  require(node_rank >= 0 && node_rank < nnodes, "there is no such host", std::to_string(node_rank),
+          "less than --nnodes", "--node-rank");
   launch::LaunchOptions launch;
   launch.processes = static_cast<int>(*nproc_per_node);
   launch.nodes = static_cast<int>(nnodes);
@@ -139,8 +139,7 @@ int run_train(const std::vector<std::string>& arguments) {
   const config::ResolvedRecipe recipe =
       config::resolve_recipe(config::load_recipe(recipe_path, overrides), catalog);
   // The recipe was checked first, so that its mistakes are said once and not by every process.
-  if (processes.nproc_per_node)
-    return launch::run_processes(processes.launch_options(arguments));
+  if (processes.nproc_per_node) return launch::run_processes(processes.launch_options(arguments));
   const bool first_rank = launch::read_rank_environment().rank == 0;
   for (const std::string& warning : recipe.warnings)
     if (first_rank) std::fprintf(stderr, "warning: %s\n", warning.c_str());
@@ -158,7 +157,8 @@ int run_train(const std::vector<std::string>& arguments) {
     request.components[use.path] = {use.component, use.config};
   add_model(request, catalog, recipe.model.path);
   add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
-  if (dry_run && !quiet && !json && first_rank) std::printf("%s\n", config::dump_toml(recipe.tree).c_str());
+  if (dry_run && !quiet && !json && first_rank)
+    std::printf("%s\n", config::dump_toml(recipe.tree).c_str());
   std::optional<RunFolder> folder;
   if (!dry_run && first_rank) {
     folder.emplace(recipe.run.output_dir);

@@ -27,7 +27,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kStoppedExitCode = 75;
-constexpr auto kGrace = std::chrono::seconds(12);   // for the others to notice a failure and say so
+constexpr auto kGrace = std::chrono::seconds(12);  // for the others to notice a failure and say so
 constexpr auto kKillAfter = std::chrono::seconds(3);  // after SIGTERM
 constexpr int kPollMilliseconds = 100;
 
@@ -161,8 +161,7 @@ void ProcessGroup::become(int local_rank, int out, int err) {
   set_variable("LOCAL_WORLD_SIZE", std::to_string(options_.processes));
   set_variable("MASTER_ADDR",
                options_.master_address.empty() ? "127.0.0.1" : options_.master_address);
-  set_variable("MASTER_PORT",
-               std::to_string(listener_ ? listener_->port() : options_.master_port));
+  set_variable("MASTER_PORT", std::to_string(listener_ ? listener_->port() : options_.master_port));
   if (listener_ && rank == 0) {
     ::fcntl(listener_->descriptor(), F_SETFD, 0);  // kept over exec
     set_variable("ESPALIER_LISTEN_DESCRIPTOR", std::to_string(listener_->descriptor()));
@@ -225,11 +224,12 @@ void ProcessGroup::collect(std::optional<Child>& first) {
     int status = 0;
     if (child.status || ::waitpid(child.process, &status, WNOHANG) != child.process) continue;
     child.status = status;
-    const bool fine = WIFEXITED(status) &&
-                      (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == kStoppedExitCode);
+    const bool fine =
+        WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == kStoppedExitCode);
     // Of several that fail at about the same time, one that only noticed another's end is not the
     // first.
-    const bool noticed = WIFEXITED(status) && WEXITSTATUS(status) == exit_code(ErrorCode::kPeerFailed);
+    const bool noticed =
+        WIFEXITED(status) && WEXITSTATUS(status) == exit_code(ErrorCode::kPeerFailed);
     const bool replaces = first && WIFEXITED(*first->status) &&
                           WEXITSTATUS(*first->status) == exit_code(ErrorCode::kPeerFailed) &&
                           !noticed && !terminated_;
@@ -252,7 +252,7 @@ void ProcessGroup::end_others() {
 
 int run_processes(const LaunchOptions& options) {
   requested_signal = 0;
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = request_stop;
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
   ProcessGroup group(options);

@@ -7,12 +7,12 @@ namespace espalier::launch {
 
 /// How the processes of this host are started.
 struct LaunchOptions {
-  int processes = 1;                ///< on this host
-  int nodes = 1;                    ///< hosts of the run
-  int node_rank = 0;                ///< which of them this is
-  std::string master_address;       ///< of node 0; needed with several nodes
-  int master_port = 0;              ///< 0: chosen by the system; needed with several nodes
-  std::vector<std::string> command; ///< program and arguments of every process
+  int processes = 1;                 ///< on this host
+  int nodes = 1;                     ///< hosts of the run
+  int node_rank = 0;                 ///< which of them this is
+  std::string master_address;        ///< of node 0; needed with several nodes
+  int master_port = 0;               ///< 0: chosen by the system; needed with several nodes
+  std::vector<std::string> command;  ///< program and arguments of every process
 };
 
 /// Starts the processes, each with its rank in the environment, and returns when all have ended.

@@ -42,8 +42,7 @@ class Reader {
     }
     const std::string value = text(name);
     int number = 0;
-    const auto [end, failure] =
-        std::from_chars(value.data(), value.data() + value.size(), number);
+    const auto [end, failure] = std::from_chars(value.data(), value.data() + value.size(), number);
     if (failure != std::errc() || end != value.data() + value.size() || number < least ||
         number > most) {
       add(name, "the variable has a value that can't be", value, least, most);
@@ -116,8 +115,7 @@ RankEnvironment read_rank_environment(const EnvironmentLookup& lookup) {
     return environment;
   }
   if (reader.has("MASTER_ADDR")) environment.master_address = reader.text("MASTER_ADDR");
-  environment.master_port =
-      reader.number("MASTER_PORT", environment.master_port, 1, 65535);
+  environment.master_port = reader.number("MASTER_PORT", environment.master_port, 1, 65535);
   environment.store_is_outside = reader.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   if (reader.has("ESPALIER_LISTEN_DESCRIPTOR") && environment.rank == 0)
     environment.listen_descriptor = reader.number("ESPALIER_LISTEN_DESCRIPTOR", 0, 0, kMostRanks);

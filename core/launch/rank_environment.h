@@ -10,8 +10,8 @@ namespace espalier::launch {
 struct RankEnvironment {
   int rank = 0;
   int world_size = 1;
-  int local_rank = 0;        ///< among the processes of this host
-  int local_world_size = 1;  ///< processes on this host
+  int local_rank = 0;                        ///< among the processes of this host
+  int local_world_size = 1;                  ///< processes on this host
   std::string master_address = "127.0.0.1";  ///< of rank 0, which keeps the store
   int master_port = 29500;
   /// A socket of rank 0 that listens already, handed down by the launcher.

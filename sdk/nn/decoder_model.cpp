@@ -84,16 +84,9 @@ ModelShape DecoderModel::shape() const {
     undivided = "its attention is not that of whole heads";
   else if (spec_.alibi)
     undivided = "its ALiBi slopes go by the number of a head";
-  return {spec_.hidden_size,
-          inner,
-          spec_.num_layers,
-          spec_.num_attention_heads,
-          spec_.num_key_value_heads,
-          spec_.head_dim,
-          spec_.vocab_size,
-          spec_.max_positions,
-          spec_.recurrent,
-          undivided};
+  return {spec_.hidden_size,         inner,          spec_.num_layers, spec_.num_attention_heads,
+          spec_.num_key_value_heads, spec_.head_dim, spec_.vocab_size, spec_.max_positions,
+          spec_.recurrent,           undivided};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {

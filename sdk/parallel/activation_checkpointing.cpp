@@ -158,9 +158,8 @@ BlockState run_checkpointed(Block& block, BlockState state, const BatchContext& 
   std::vector<std::string> names;
   const variable_list inputs = tensors_of(state);
   // Autograd finds the tensors of a list in a TensorList alone.
-  variable_list outputs =
-      Checkpointed::apply(at::TensorList(inputs), at::TensorList(gathered), anchor, recomputation,
-                          &names);
+  variable_list outputs = Checkpointed::apply(at::TensorList(inputs), at::TensorList(gathered),
+                                              anchor, recomputation, &names);
   BlockState result;
   result.hidden = std::move(outputs[0]);
   for (std::size_t i = 0; i < names.size(); ++i)

@@ -26,7 +26,8 @@ FlattenedAxis find_axis(std::string_view name) {
     if (axis.name == name) return axis;
   }
   throw_bad_input("the mesh has no axis '" + std::string(name) + "'", std::string(name),
-                  "pp, dp_replicate, dp_shard, cp, tp, dp, dp_shard_cp or dp_cp", "the device mesh");
+                  "pp, dp_replicate, dp_shard, cp, tp, dp, dp_shard_cp or dp_cp",
+                  "the device mesh");
 }
 
 std::array<int, kAxisCount> coordinates_of(int rank, std::span<const int> sizes) {

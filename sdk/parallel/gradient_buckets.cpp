@@ -133,7 +133,8 @@ void GradientBuckets::copy_out(Bucket& bucket) {
     if (gradient.defined())
       gradient.copy_(sum);
     else
-      gradient = sum.to(value.options().requires_grad(false), /*non_blocking=*/false, /*copy=*/true);
+      gradient =
+          sum.to(value.options().requires_grad(false), /*non_blocking=*/false, /*copy=*/true);
   }
 }
 
@@ -165,7 +166,8 @@ void broadcast_values(const std::vector<at::Tensor>& values, Communicator& group
   std::int64_t bytes = 0;
   const auto send = [&] {
     if (pending.empty()) return;
-    at::Tensor flat = at::empty({bytes}, pending.front().options().dtype(at::kByte).requires_grad(false));
+    at::Tensor flat =
+        at::empty({bytes}, pending.front().options().dtype(at::kByte).requires_grad(false));
     std::int64_t offset = 0;
     for (const at::Tensor& value : pending) {
       const auto size = static_cast<std::int64_t>(value.nbytes());

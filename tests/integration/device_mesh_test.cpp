@@ -42,7 +42,8 @@ TEST(DeviceMesh, TensorParallelRanksAreNeighbours) {
 
 TEST(DeviceMesh, EveryRankIsInOneGroupOfEachAxis) {
   const DeviceMesh mesh(sizes({}, 2, 3, 2), 24);
-  for (const char* axis : {"pp", "dp_replicate", "dp_shard", "cp", "tp", "dp", "dp_shard_cp", "dp_cp"}) {
+  for (const char* axis :
+       {"pp", "dp_replicate", "dp_shard", "cp", "tp", "dp", "dp_shard_cp", "dp_cp"}) {
     for (int rank = 0; rank < 24; ++rank) {
       const std::vector<int> peers = mesh.peers(rank, axis);
       EXPECT_EQ(static_cast<int>(peers.size()), mesh.size(axis)) << axis;

@@ -34,7 +34,8 @@ class RandomRows final : public Dataset {
     Sample sample;
     const std::int64_t length = 6 + index % 7;
     for (std::int64_t i = 0; i < length; ++i) {
-      const auto token = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(i), 250)) + 3;
+      const auto token =
+          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(i), 250)) + 3;
       sample.input_ids.push_back(token);
       sample.labels.push_back(i % (1 + index % 3) == 0 ? token : kIgnoredLabel);
     }
@@ -46,7 +47,7 @@ struct Setting {
   std::string strategy;
   std::string options;  ///< "key=value,key=value", integers and booleans
   std::string model = "llama";
-  std::string frozen;   ///< pattern
+  std::string frozen;  ///< pattern
   std::int64_t rows_per_batch = 1;
   std::string dtype = "auto";
 };
@@ -198,7 +199,29 @@ INSTANTIATE_TEST_SUITE_P(
     Hybrid, Strategies,
     ::testing::Combine(::testing::Values(4),
                        ::testing::Values(Setting{"fsdp2", "dp_replicate_size=2"},
-                                         Setting{"fsdp2", "dp_replicate_size=2", "gpt2", "*wte*"})));
+                                         Setting{"fsdp2", "dp_replicate_size=2", "gpt2",
+                                                 "*wte*"})));
+
+std::vector<Setting> shared_settings() {
+  return {
+      {"fsdp2", "tp_size=2"},
+      {"fsdp2", "tp_size=2", "qwen2"},
+      {"fsdp2", "tp_size=2", "gpt2"},
+      {"fsdp2", "tp_size=2,sequence_parallel=true"},
+      {"fsdp2", "tp_size=2,sequence_parallel=true", "gpt2"},
+      {"fsdp2", "tp_size=2,sequence_parallel=true", "qwen2", "*.layers.0.*", 2},
+      {"fsdp2", "tp_size=2,activation_checkpointing=true", "gpt2", "*wte*"},
+      {"fsdp2", "tp_size=2,sequence_parallel=true,activation_checkpointing=true", "llama_tied"}};
+}
+
+INSTANTIATE_TEST_SUITE_P(TensorParallel, Strategies,
+                         ::testing::Combine(::testing::Values(2, 4),
+                                            ::testing::ValuesIn(shared_settings())));
+
+INSTANTIATE_TEST_SUITE_P(AllThree, Strategies,
+                         ::testing::Combine(::testing::Values(8),
+                                            ::testing::Values(Setting{
+                                                "fsdp2", "tp_size=2,dp_replicate_size=2"})));
 
 }  // namespace
 }  // namespace espalier

@@ -50,7 +50,8 @@ void complete(Operation& operation) {
     for (std::size_t to = 0; to < ranks; ++to) {
       for (std::size_t from = 0; from < ranks; ++from) {
         const std::int64_t n = operation.inputs[from].numel();
-        operation.outputs[to].narrow(0, static_cast<std::int64_t>(from) * n, n)
+        operation.outputs[to]
+            .narrow(0, static_cast<std::int64_t>(from) * n, n)
             .copy_(operation.inputs[from]);
       }
     }

@@ -35,8 +35,8 @@ struct TrainState {
 /// The folder `checkpoints/` of a run: step-00000050/ with state.json, and LATEST with the name of
 /// the newest. One process writes model.safetensors and optimizer.safetensors; of several each
 /// writes rank-00000-of-00004.safetensors with what it holds, and rank 0 manifest.json, which says
-/// where every tensor is. Either is read by any number of processes. A checkpoint is written beside its
-/// place, synced and renamed: it is there whole or not at all, whatever happens in between.
+/// where every tensor is. Either is read by any number of processes. A checkpoint is written beside
+/// its place, synced and renamed: it is there whole or not at all, whatever happens in between.
 class ESPALIER_API CheckpointStore {
  public:
   /// `strategy` says who holds what; nullptr where one process holds everything.

@@ -66,9 +66,9 @@ void check_tiling(const std::string& name, const Sizes& shape, const std::vector
   for (std::size_t i = 0; i < places.size(); ++i) {
     covered += count_of(places[i].extent);
     for (std::size_t j = 0; j < i; ++j)
-      ESPALIER_ASSERT(!overlaps(places[i].offset, places[i].extent, places[j].offset,
-                                places[j].extent),
-                      "two ranks write the same part of " + name);
+      ESPALIER_ASSERT(
+          !overlaps(places[i].offset, places[i].extent, places[j].offset, places[j].extent),
+          "two ranks write the same part of " + name);
   }
   ESPALIER_ASSERT(covered == count_of(shape), "no rank writes a part of " + name);
 }
@@ -92,8 +92,8 @@ void write_shards(const std::string& path, const std::vector<ShardedTensor>& ten
     std::size_t number = 0;
     for (const ShardPiece& piece : tensor.layout.pieces) {
       const std::string key = tensor.name + "#" + std::to_string(number++);
-      sources.push_back(tensor_source(
-          key, box(tensor.local.detach(), piece.local_offset, piece.extent)));
+      sources.push_back(
+          tensor_source(key, box(tensor.local.detach(), piece.local_offset, piece.extent)));
       Table place;
       place.set("tensor", tensor.name);
       place.set("shape", to_value(tensor.shape));
@@ -182,7 +182,8 @@ void ShardReader::open_files(const Value& manifest) {
     const std::string& name = member(entry, "name").as_string();
     const std::string path = (fs::path(folder_) / name).string();
     if (!fs::exists(path)) {
-      problems.add({ErrorCode::kBadInput, "a file of the checkpoint is missing", {}, name, path, kHint});
+      problems.add(
+          {ErrorCode::kBadInput, "a file of the checkpoint is missing", {}, name, path, kHint});
       continue;
     }
     try {
@@ -209,8 +210,8 @@ void ShardReader::copy_overlap(const Piece& stored, const ShardPiece& wanted,
   Sizes extent(dimensions);
   for (std::size_t d = 0; d < dimensions; ++d) {
     const std::int64_t begin = std::max(stored.offset[d], wanted.offset[d]);
-    const std::int64_t end = std::min(stored.offset[d] + stored.extent[d],
-                                      wanted.offset[d] + wanted.extent[d]);
+    const std::int64_t end =
+        std::min(stored.offset[d] + stored.extent[d], wanted.offset[d] + wanted.extent[d]);
     ranges[d] = {begin - stored.offset[d], end - stored.offset[d]};
     target[d] = begin - wanted.offset[d] + wanted.local_offset[d];
     extent[d] = end - begin;
@@ -234,10 +235,10 @@ void ShardReader::read(const ShardedTensor& into) const {
   const Stored& stored = found->second;
   const std::string dtype(dtype_name(dtype_of(into.local.scalar_type())));
   if (stored.shape != into.shape || stored.dtype != dtype) {
-    throw_bad_input("tensor '" + into.name +
-                        "' of the checkpoint has another shape or dtype than the model",
-                    c10::str(at::IntArrayRef(stored.shape), " ", stored.dtype),
-                    c10::str(at::IntArrayRef(into.shape), " ", dtype), where, kOtherModel);
+    throw_bad_input(
+        "tensor '" + into.name + "' of the checkpoint has another shape or dtype than the model",
+        c10::str(at::IntArrayRef(stored.shape), " ", stored.dtype),
+        c10::str(at::IntArrayRef(into.shape), " ", dtype), where, kOtherModel);
   }
   for (const ShardPiece& wanted : into.layout.pieces) {
     for (const Piece& piece : stored.pieces) copy_overlap(piece, wanted, into.local.detach());

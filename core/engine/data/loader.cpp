@@ -150,9 +150,9 @@ std::vector<Batch> DataLoader::make_batches(const std::vector<Row>& rows) const 
   std::vector<Batch> batches;
   for (std::int64_t begin = first; begin < last; begin += options_.rows_per_batch) {
     const std::int64_t count = std::min(options_.rows_per_batch, last - begin);
-    batches.push_back(collate(std::span(rows).subspan(static_cast<std::size_t>(begin),
-                                                      static_cast<std::size_t>(count)),
-                              options_.collate));
+    batches.push_back(collate(
+        std::span(rows).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+        options_.collate));
   }
   const std::int64_t most_rows = (total + options_.share_count - 1) / options_.share_count;
   const std::int64_t most_batches =

@@ -39,8 +39,8 @@ struct LoaderState {
   std::int64_t next_sample = 0;
 };
 
-/// The micro-batches of one optimizer step: equally many for every share, with fillers at the end of
-/// those that have fewer.
+/// The micro-batches of one optimizer step: equally many for every share, with fillers at the end
+/// of those that have fewer.
 struct StepBatches {
   std::vector<Batch> batches;
   std::int64_t epoch = 0;

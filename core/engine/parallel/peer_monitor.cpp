@@ -181,7 +181,10 @@ Error PeerMonitor::explain(const std::string& what, const std::string& cause) {
     explaining_ = true;
   }
   changed_.notify_all();
-  Problem problem{ErrorCode::kPeerFailed, "the collective '" + what + "' failed", cause, {},
+  Problem problem{ErrorCode::kPeerFailed,
+                  "the collective '" + what + "' failed",
+                  cause,
+                  {},
                   where(),
                   "run the same command again to go on from the newest checkpoint"};
   alive_at_ = steady_clock::now();  // the guard sees to it that the questions below have an end
@@ -213,8 +216,8 @@ Error PeerMonitor::explain(const std::string& what, const std::string& cause) {
                (silent.size() == 1 ? " has ended or hangs" : " have ended or hang");
     if (!behind.empty())
       found += (found.empty() ? "" : "; ") + list_of(behind) +
-               (behind.size() == 1 ? " has not arrived" : " have not arrived") + ", the first in step " +
-               std::to_string(read_beat(behind.front()).step);
+               (behind.size() == 1 ? " has not arrived" : " have not arrived") +
+               ", the first in step " + std::to_string(read_beat(behind.front()).step);
     if (!found.empty()) problem.found = found;
   } catch (const std::exception&) {
     problem.found = "rank 0 has ended, or can't be reached";

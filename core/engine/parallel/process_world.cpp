@@ -150,15 +150,15 @@ ProcessWorld::ProcessWorld(const launch::RankEnvironment& environment,
         c10::make_intrusive<c10d::PrefixStore>("espalier/monitor", signs), environment.rank,
         environment.world_size, backend_->peer_timeout());
   } catch (const std::exception& error) {
-    throw Error(Problem{ErrorCode::kPeerFailed,
-                        server ? "rank 0 can't open the store of the run"
-                               : "rank 0 can't be reached",
-                        std::string(error.what()).substr(0, 300),
-                        {},
-                        endpoint,
-                        server ? "another program uses the port: choose another MASTER_PORT"
-                               : "MASTER_ADDR and MASTER_PORT have to name the host of rank 0, and "
-                                 "rank 0 has to run"});
+    throw Error(
+        Problem{ErrorCode::kPeerFailed,
+                server ? "rank 0 can't open the store of the run" : "rank 0 can't be reached",
+                std::string(error.what()).substr(0, 300),
+                {},
+                endpoint,
+                server ? "another program uses the port: choose another MASTER_PORT"
+                       : "MASTER_ADDR and MASTER_PORT have to name the host of rank 0, and "
+                         "rank 0 has to run"});
   }
   address_ = own_address(environment.master_address, environment.master_port);
   join(environment.rank, environment.world_size);
@@ -188,8 +188,8 @@ void ProcessWorld::join(int rank, int size) {
   }
   if (missing.empty()) return;
   throw Error(Problem{ErrorCode::kPeerFailed, "not all processes of the run have come",
-                      "missing: rank " + missing,
-                      std::to_string(size) + " ranks", "rank " + std::to_string(rank),
+                      "missing: rank " + missing, std::to_string(size) + " ranks",
+                      "rank " + std::to_string(rank),
                       "look at the messages of those; dist_env.timeout_minutes says how long they "
                       "are waited for"});
 }
@@ -206,12 +206,12 @@ std::shared_ptr<Communicator> ProcessWorld::group(const std::string& name,
   setup.size = static_cast<int>(ranks.size());
   setup.address = address_;
   setup.one_host = std::all_of(ranks.begin(), ranks.end(), [&](int rank) {
-    return hosts_[static_cast<std::size_t>(rank)] == hosts_[static_cast<std::size_t>(environment_.rank)];
+    return hosts_[static_cast<std::size_t>(rank)] ==
+           hosts_[static_cast<std::size_t>(environment_.rank)];
   });
   setup.timeout = backend_->timeout();
   try {
-    groups_.push_back(
-        std::make_shared<MonitoredCommunicator>(backend_->connect(setup), monitor_));
+    groups_.push_back(std::make_shared<MonitoredCommunicator>(backend_->connect(setup), monitor_));
   } catch (const Error& error) {
     throw monitor_->explain("connecting group " + name, error.problems().front().found);
   }

@@ -28,8 +28,12 @@ void RankAgreement::on_all(const char* what, const std::function<void()>& work) 
   }
   if (!any(failure != nullptr)) return;
   if (failure) std::rethrow_exception(failure);
-  throw Error(Problem{ErrorCode::kPeerFailed, std::string("another rank failed while ") + what, {},
-                      {}, "rank " + std::to_string(world_.rank()), "see the message of that rank"});
+  throw Error(Problem{ErrorCode::kPeerFailed,
+                      std::string("another rank failed while ") + what,
+                      {},
+                      {},
+                      "rank " + std::to_string(world_.rank()),
+                      "see the message of that rank"});
 }
 
 void RankAgreement::on_first(const char* what, const std::function<void()>& work) const {

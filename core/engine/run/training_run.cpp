@@ -226,8 +226,7 @@ std::string TrainingRun::base_name() const {
 /// OUTPUT_DIR/final, written by rank 0; the others hand over what they hold.
 void TrainingRun::export_result(const std::string& folder) {
   if (model_.adapter != nullptr) {
-    ranks_.on_first("exporting the adapter",
-                    [&] { export_adapter(model_, folder, base_name()); });
+    ranks_.on_first("exporting the adapter", [&] { export_adapter(model_, folder, base_name()); });
     return;
   }
   if (world_.size() == 1) {

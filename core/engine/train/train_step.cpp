@@ -67,8 +67,8 @@ void sum_over_data(const TrainingParts& parts, std::initializer_list<double*> nu
   if (terms != nullptr) {
     for (auto& [name, value] : *terms) places.push_back(&value);
   }
-  at::Tensor sums = at::empty({static_cast<std::int64_t>(places.size())},
-                              at::TensorOptions().dtype(at::kDouble));
+  at::Tensor sums =
+      at::empty({static_cast<std::int64_t>(places.size())}, at::TensorOptions().dtype(at::kDouble));
   for (std::size_t i = 0; i < places.size(); ++i) sums.data_ptr<double>()[i] = *places[i];
   parts.strategy->sum_over_data(sums);
   for (std::size_t i = 0; i < places.size(); ++i) *places[i] = sums.data_ptr<double>()[i];

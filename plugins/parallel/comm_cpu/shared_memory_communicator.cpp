@@ -189,8 +189,12 @@ std::shared_ptr<Communicator> connect_shared_memory(const GroupSetup& setup) {
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
-    throw Error(Problem{ErrorCode::kPeerFailed, "the other ranks of the host did not come",
-                        error.what(), {}, {}, {}});
+    throw Error(Problem{ErrorCode::kPeerFailed,
+                        "the other ranks of the host did not come",
+                        error.what(),
+                        {},
+                        {},
+                        {}});
   }
 }
 

@@ -46,11 +46,9 @@ bool is_alive(pid_t process) {
 }
 
 Error shared_memory_error(const std::string& name, int failure, std::size_t bytes) {
-  return Error(Problem{ErrorCode::kIo,
-                       "the ranks can't share memory",
+  return Error(Problem{ErrorCode::kIo, "the ranks can't share memory",
                        std::string(::strerror(failure)),
-                       std::to_string(bytes >> 20) + " MB in /dev/shm",
-                       name,
+                       std::to_string(bytes >> 20) + " MB in /dev/shm", name,
                        "give the container more (--shm-size), or set dist_env.type = \"gloo\""});
 }
 
@@ -83,9 +81,8 @@ void SharedSegment::map(const GroupSetup& setup) {
     ::shm_unlink(name.c_str());  // of a process with this number that was killed half-way
     descriptor = ::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     // Reserved at once: memory that is missing later would end the process with a bus error.
-    const int failure = descriptor < 0
-                            ? errno
-                            : ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes()));
+    const int failure =
+        descriptor < 0 ? errno : ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes()));
     if (failure != 0) {
       ::shm_unlink(name.c_str());
       if (descriptor >= 0) ::close(descriptor);
@@ -104,7 +101,8 @@ void SharedSegment::map(const GroupSetup& setup) {
   ::close(descriptor);
   if (memory == MAP_FAILED) throw shared_memory_error(name, failure, bytes());
   header_ = static_cast<Header*>(memory);  // zeros: the initial state
-  if (setup.store->add("mapped", 1) == size_) setup.store->set("all_mapped", std::vector<std::uint8_t>{1});
+  if (setup.store->add("mapped", 1) == size_)
+    setup.store->set("all_mapped", std::vector<std::uint8_t>{1});
   setup.store->wait({"all_mapped"}, timeout_);
   if (rank_ == 0) ::shm_unlink(name.c_str());
 }

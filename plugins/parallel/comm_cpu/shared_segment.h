@@ -29,8 +29,8 @@ class SharedSegment {
   int size() const { return size_; }
   /// Of rank `rank`, or of results for rank `size`; `turn` is 0 or 1.
   std::byte* slot(int turn, int rank) const;
-  /// Returns when all ranks have come. Throws Error(kPeerFailed) when one has ended or does not come
-  /// in time, and on all others then too.
+  /// Returns when all ranks have come. Throws Error(kPeerFailed) when one has ended or does not
+  /// come in time, and on all others then too.
   void barrier();
 
  private:

@@ -6,14 +6,18 @@
 // Memory of a rank, with n ranks a copy of the model: (parameters + gradients + optimizer state) /
 // n, the root group (embedding, final norm, head) whole, and the blocks in flight: one, or as many
 // as are gathered ahead. With micro-batches whose reduction is deferred, whole gradients too.
+// With tp_size the matrices of every layer are shared first (tensor_parallelism.h), and what a rank
+// then has is sharded over the ranks that have the same.
 // Communication of a micro-batch: two all-gathers of all parameters, one where blocks stay
 // gathered; of a step: one reduce-scatter of all gradients, and with r copies of the model an
 // all-reduce of gradients / n.
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "espalier/base/error.h"
 #include "espalier/io/tensor_io.h"
@@ -23,6 +27,7 @@
 #include "espalier/sdk/parallel_strategy.h"
 #include "espalier/sdk/plugin.h"
 #include "sharding_runner.h"
+#include "tensor_parallelism.h"
 
 namespace espalier {
 namespace {
@@ -43,6 +48,7 @@ struct MixedPrecisionConfig {
 };
 
 struct Fsdp2Config : parallel::MeshConfig {
+  bool sequence_parallel = false;
   MixedPrecisionConfig mp_policy;
   std::optional<bool> reshard_after_forward;
   bool defer_fsdp_grad_sync = true;
@@ -53,6 +59,8 @@ struct Fsdp2Config : parallel::MeshConfig {
 
   static ConfigSchema<Fsdp2Config> schema() {
     return parallel::MeshConfig::schema_of<Fsdp2Config>()
+        .field("sequence_parallel", &Fsdp2Config::sequence_parallel,
+               "with tp_size: ranks also share the tokens between layers")
         .field("mp_policy", &Fsdp2Config::mp_policy, "dtypes of what travels")
         .field("reshard_after_forward", &Fsdp2Config::reshard_after_forward,
                "whether a block's parameters are freed between its forward and backward pass; "
@@ -73,6 +81,72 @@ struct Fsdp2Config : parallel::MeshConfig {
   }
 };
 
+/// Where rows [rows.begin, +count) of a cut parameter lie in the whole.
+std::vector<ShardPiece> pieces_of(const Parameter& parameter, const TensorCut* cut, IndexRun rows) {
+  const std::vector<std::int64_t> local = parameter.value().sizes().vec();
+  ShardPiece piece{std::vector<std::int64_t>(local.size(), 0), local,
+                   std::vector<std::int64_t>(local.size(), 0)};
+  if (rows.count == 0) return {};
+  if (cut == nullptr || cut->dimension != 0) {
+    piece.offset[0] = rows.begin;
+    piece.extent[0] = rows.count;
+    if (cut == nullptr) return {piece};
+  }
+  std::vector<ShardPiece> pieces;
+  std::int64_t begin = 0;  // of the run in the cut dimension of what a shard group holds
+  for (const IndexRun& run : cut->runs) {
+    std::int64_t first = 0;
+    std::int64_t last = run.count;
+    if (cut->dimension == 0) {
+      first = std::max<std::int64_t>(0, rows.begin - begin);
+      last = std::min(run.count, rows.begin + rows.count - begin);
+    }
+    if (first < last) {
+      const std::int64_t skipped = cut->dimension == 0 ? rows.begin : 0;
+      ShardPiece& own = pieces.emplace_back(piece);
+      own.offset[cut->dimension] = run.begin + first;
+      own.extent[cut->dimension] = last - first;
+      own.local_offset[cut->dimension] = begin + first - skipped;
+    }
+    begin += run.count;
+  }
+  return pieces;
+}
+
+/// A block whose matrices ranks share.
+class SharedBlock final : public Block {
+ public:
+  SharedBlock(Block& inner, TensorParallelism& ranks) : inner_(inner), ranks_(ranks) {}
+  const std::string& name() const override { return inner_.name(); }
+  const std::vector<std::shared_ptr<Parameter>>& parameters() const override {
+    return inner_.parameters();
+  }
+  BlockState forward(BlockState state, const BatchContext& context) override {
+    return ranks_.run_block(inner_, std::move(state), context);
+  }
+
+ private:
+  Block& inner_;
+  TensorParallelism& ranks_;
+};
+
+/// Runs the blocks of the towers in a way of their own.
+class TowerRunner final : public BlockRunner {
+ public:
+  TowerRunner(Model& model, ShardingRunner::RunBlock run_block) : run_block_(std::move(run_block)) {
+    for (const Tower& tower : model.towers())
+      blocks_.insert(tower.blocks.begin(), tower.blocks.end());
+  }
+  BlockState run(Block& block, BlockState state, const BatchContext& context) override {
+    return blocks_.contains(&block) ? run_block_(block, std::move(state), context)
+                                    : block.forward(std::move(state), context);
+  }
+
+ private:
+  ShardingRunner::RunBlock run_block_;
+  std::unordered_set<const Block*> blocks_;
+};
+
 class Fsdp2 final : public ParallelStrategy {
  public:
   using Config = Fsdp2Config;
@@ -80,6 +154,7 @@ class Fsdp2 final : public ParallelStrategy {
   explicit Fsdp2(Fsdp2Config config) : config_(std::move(config)) {}
 
   void set_up(World& world) override;
+  void check(Model& model, ProblemList& problems) override;
   DataShare data_share() const override {
     return {mesh_->coordinate(world().rank(), "dp"), mesh_->size("dp")};
   }
@@ -97,6 +172,7 @@ class Fsdp2 final : public ParallelStrategy {
   at::Tensor full_value(const Parameter& parameter) override;
 
  private:
+  std::shared_ptr<ShardingRunner> shard(Model& model, ShardingRunner::RunBlock run_block);
   std::unique_ptr<ShardedGroup> make_group(
       const std::string& name, const std::vector<std::shared_ptr<Parameter>>& parameters,
       bool reshard);
@@ -106,7 +182,10 @@ class Fsdp2 final : public ParallelStrategy {
   std::shared_ptr<Communicator> data_;
   std::shared_ptr<const ShardingSetup> setup_;
   std::shared_ptr<ShardingRunner> runner_;
-  std::unordered_map<const Parameter*, std::int64_t> rows_;  ///< of the whole; sharded ones
+  std::optional<TensorParallelism> tensor_parallelism_;
+  std::unordered_map<const Block*, std::unique_ptr<Block>> shared_blocks_;
+  /// Sharded parameters: rows that the ranks of a shard group hold together.
+  std::unordered_map<const Parameter*, std::int64_t> rows_;
   std::optional<parallel::GradientBuckets> buckets_;  ///< of what adapters added
 };
 
@@ -114,14 +193,20 @@ void Fsdp2::set_up(World& world) {
   ParallelStrategy::set_up(world);
   mesh_.emplace(config_, world.size());
   ProblemList problems;
-  for (const auto& [key, size] : {std::pair("cp_size", config_.cp_size),
-                                  std::pair("pp_size", config_.pp_size),
-                                  std::pair("tp_size", config_.tp_size)}) {
+  for (const auto& [key, size] :
+       {std::pair("cp_size", config_.cp_size), std::pair("pp_size", config_.pp_size)}) {
     if (size > 1)
       problems.add({ErrorCode::kUnsupported, "this strategy can't divide the model so",
                     std::to_string(size), "1", std::string("distributed.") + key,
                     "leave it out: all ranks then share the data and the parameters"});
   }
+  if (config_.sequence_parallel && config_.tp_size == 1)
+    problems.add({ErrorCode::kBadInput,
+                  "there is nobody to share the tokens with",
+                  "sequence_parallel = true, tp_size = 1",
+                  {},
+                  "distributed.sequence_parallel",
+                  "set tp_size, or leave sequence_parallel out"});
   problems.throw_if_any();
   data_ = mesh_->connect(world, "dp");
   ShardingSetup setup;
@@ -131,6 +216,14 @@ void Fsdp2::set_up(World& world) {
     setup.param_dtype = scalar_type_from_name(config_.mp_policy.param_dtype);
   setup.reduce_dtype = scalar_type_from_name(config_.mp_policy.reduce_dtype);
   setup_ = std::make_shared<const ShardingSetup>(std::move(setup));
+  if (config_.tp_size > 1)
+    tensor_parallelism_.emplace(mesh_->connect(world, "tp"), config_.sequence_parallel);
+}
+
+void Fsdp2::check(Model& model, ProblemList& problems) {
+  if (config_.tp_size > 1)
+    TensorParallelism::check(model, static_cast<int>(config_.tp_size), config_.sequence_parallel,
+                             problems);
 }
 
 std::unique_ptr<ShardedGroup> Fsdp2::make_group(
@@ -142,12 +235,45 @@ std::unique_ptr<ShardedGroup> Fsdp2::make_group(
 }
 
 void Fsdp2::apply(Model& model) {
+  const bool recomputes = config_.activation_checkpointing;
   if (world().size() == 1) {
-    if (config_.activation_checkpointing)
-      model.set_block_runner(parallel::checkpointing_runner(model));
+    if (recomputes) model.set_block_runner(parallel::checkpointing_runner(model));
     return;
   }
+  if (tensor_parallelism_) tensor_parallelism_->apply(model);
   const ModelParts& parts = model.parts();
+  const auto run_block = [this, recomputes, added = parts.added_parameters](
+                             Block& block, BlockState state, const BatchContext& context) {
+    Block& own = tensor_parallelism_ ? *shared_blocks_.at(&block) : block;
+    return recomputes ? parallel::run_checkpointed(own, std::move(state), context, added)
+                      : own.forward(std::move(state), context);
+  };
+  if (tensor_parallelism_) {
+    for (const Tower& tower : model.towers()) {
+      for (Block* block : tower.blocks)
+        shared_blocks_.emplace(block, std::make_unique<SharedBlock>(*block, *tensor_parallelism_));
+    }
+  }
+  std::shared_ptr<BlockRunner> runner;
+  if (mesh_->size("dp") > 1)
+    runner = runner_ = shard(model, run_block);
+  else
+    runner = std::make_shared<TowerRunner>(model, run_block);
+  model.set_block_runner(tensor_parallelism_ ? tensor_parallelism_->around(model, runner) : runner);
+
+  std::vector<at::Tensor> added;
+  std::vector<std::shared_ptr<Parameter>> trained;
+  for (const auto& parameter : parts.added_parameters) {
+    added.push_back(parameter->value());
+    if (parameter->trainable()) trained.push_back(parameter);
+  }
+  parallel::broadcast_values(added, *world().all());
+  constexpr std::int64_t kBucketBytes = 25 << 20;
+  if (!trained.empty()) buckets_.emplace(trained, data_, kBucketBytes);
+}
+
+/// Cuts all parameters into rows: a group for every block, and the root group.
+std::shared_ptr<ShardingRunner> Fsdp2::shard(Model& model, ShardingRunner::RunBlock run_block) {
   std::unordered_map<const Parameter*, int> uses;  // in how many blocks
   std::vector<Block*> blocks;
   for (const Tower& tower : model.towers())
@@ -166,7 +292,7 @@ void Fsdp2::apply(Model& model) {
   }
   // What no block has for itself: embedding, final norm, head, and what several blocks use.
   std::vector<std::shared_ptr<Parameter>> rest;
-  for (const auto& parameter : parts.parameters)
+  for (const auto& parameter : model.parts().parameters)
     if (!rows_.contains(parameter.get())) rest.push_back(parameter);
   std::unique_ptr<ShardedGroup> root;
   if (!rest.empty()) root = make_group("root parameters", rest, false);
@@ -176,25 +302,8 @@ void Fsdp2::apply(Model& model) {
     prefetch.forward = static_cast<std::size_t>(config_.fsdp2_forward_prefetch_depth);
     prefetch.backward = static_cast<std::size_t>(config_.fsdp2_backward_prefetch_depth);
   }
-  const auto run_block = [recomputes = config_.activation_checkpointing,
-                          added = parts.added_parameters](Block& block, BlockState state,
-                                                          const BatchContext& context) {
-    return recomputes ? parallel::run_checkpointed(block, std::move(state), context, added)
-                      : block.forward(std::move(state), context);
-  };
-  runner_ = std::make_shared<ShardingRunner>(std::move(root), std::move(groups), prefetch,
-                                             run_block);
-  model.set_block_runner(runner_);
-
-  std::vector<at::Tensor> added;
-  std::vector<std::shared_ptr<Parameter>> trained;
-  for (const auto& parameter : parts.added_parameters) {
-    added.push_back(parameter->value());
-    if (parameter->trainable()) trained.push_back(parameter);
-  }
-  parallel::broadcast_values(added, *world().all());
-  constexpr std::int64_t kBucketBytes = 25 << 20;
-  if (!trained.empty()) buckets_.emplace(trained, data_, kBucketBytes);
+  return std::make_shared<ShardingRunner>(std::move(root), std::move(groups), prefetch,
+                                          std::move(run_block));
 }
 
 void Fsdp2::begin_micro_batch(bool last) {
@@ -205,35 +314,49 @@ void Fsdp2::begin_micro_batch(bool last) {
 void Fsdp2::finish_gradients(Model&) {
   if (runner_ != nullptr) runner_->finish_step();
   if (buckets_) buckets_->finish();
+  if (tensor_parallelism_) tensor_parallelism_->finish_gradients();
 }
 
 double Fsdp2::gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  if (runner_ == nullptr) return local_gradient_norm(parameters);
-  std::vector<std::shared_ptr<Parameter>> counted;  // what every rank holds whole, by one of them
-  for (const auto& parameter : parameters)
-    if (rows_.contains(parameter.get()) || setup_->shard->rank() == 0) counted.push_back(parameter);
+  if (world().size() == 1) return local_gradient_norm(parameters);
+  const bool first_of_tp = !tensor_parallelism_ || tensor_parallelism_->rank() == 0;
+  std::vector<std::shared_ptr<Parameter>> counted;  // what several ranks hold, by one of them
+  for (const auto& parameter : parameters) {
+    const bool cut = tensor_parallelism_ && tensor_parallelism_->cut(*parameter) != nullptr;
+    const bool sharded = rows_.contains(parameter.get());
+    if ((cut || first_of_tp) && (sharded || setup_->shard->rank() == 0))
+      counted.push_back(parameter);
+  }
   const double own = local_gradient_norm(counted);
   const at::Tensor square = at::empty({1}, at::TensorOptions().dtype(at::kDouble));
   square.fill_(own * own);
   setup_->shard->all_reduce(square, "gradient norm")->wait();
+  if (tensor_parallelism_) tensor_parallelism_->ranks().all_reduce(square, "gradient norm")->wait();
   return std::sqrt(square.item<double>());
 }
 
 ParameterLayout Fsdp2::layout(const Parameter& parameter) const {
   const auto found = rows_.find(&parameter);
-  if (found == rows_.end()) return whole_layout(parameter, world().rank() == 0);
-  const auto [begin, end] =
-      ShardedGroup::rows_of(found->second, setup_->shard->rank(), setup_->shard->size());
-  ParameterLayout layout = whole_layout(parameter, setup_->replicate->rank() == 0);
-  layout.pieces.front().offset[0] = begin;
-  if (begin == end) layout.pieces.clear();
-  return layout;
+  const bool sharded = found != rows_.end();
+  if (!sharded && !tensor_parallelism_) return whole_layout(parameter, world().rank() == 0);
+  const TensorCut* cut = tensor_parallelism_ ? tensor_parallelism_->cut(parameter) : nullptr;
+  const bool writes = setup_->replicate->rank() == 0 && (sharded || setup_->shard->rank() == 0) &&
+                      (cut != nullptr || !tensor_parallelism_ || tensor_parallelism_->rank() == 0);
+  // Rows are of what the ranks of a shard group hold together.
+  IndexRun rows{0, parameter.value().size(0)};
+  if (sharded) {
+    const auto [begin, end] =
+        ShardedGroup::rows_of(found->second, setup_->shard->rank(), setup_->shard->size());
+    rows = {begin, end - begin};
+  }
+  return {pieces_of(parameter, cut, rows), writes};
 }
 
 at::Tensor Fsdp2::full_value(const Parameter& parameter) {
-  const auto found = rows_.find(&parameter);
-  if (found == rows_.end()) return parameter.value();
-  return gather_rows(parameter.value().detach(), found->second, *setup_->shard);
+  at::Tensor value = parameter.value().detach();
+  if (const auto found = rows_.find(&parameter); found != rows_.end())
+    value = gather_rows(value, found->second, *setup_->shard);
+  return tensor_parallelism_ ? tensor_parallelism_->assemble(parameter, value) : value;
 }
 
 void register_components(Registrar& registrar) {

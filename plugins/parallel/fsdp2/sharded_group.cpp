@@ -95,10 +95,9 @@ void ShardedGroup::shard(Member& member) {
   member.trained = member.parameter->trainable();
   const auto [begin, end] = rows_of(member.rows, setup_->shard->rank(), ranks);
   member.parameter->set_value(value.narrow(0, begin, end - begin).clone());
-  const bool keeps_dtype =
-      !setup_->param_dtype || member.parameter->spec().buffer;
-  member.whole = at::empty(member.shape, value.options().dtype(
-                                             keeps_dtype ? value.scalar_type() : *setup_->param_dtype));
+  const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer;
+  member.whole = at::empty(member.shape, value.options().dtype(keeps_dtype ? value.scalar_type()
+                                                                           : *setup_->param_dtype));
   resize_storage(member.whole, 0);
 }
 
@@ -125,8 +124,8 @@ void ShardedGroup::copy_out(const Flat& flat) {
   std::int64_t offset = 0;
   for (const std::size_t i : flat.members) {
     const Member& member = members_[i];
-    resize_storage(member.whole, static_cast<std::size_t>(member.whole.numel()) *
-                                     member.whole.element_size());
+    resize_storage(member.whole,
+                   static_cast<std::size_t>(member.whole.numel()) * member.whole.element_size());
     unpack_rows(member.whole, flat.received, offset, member.rows, member.row_size,
                 setup_->shard->size());
     offset += member.padded_size();
@@ -216,8 +215,7 @@ void ShardedGroup::write_gradient(const at::Tensor& input, const Member& member,
 
 void ShardedGroup::start_reduce() {
   const int ranks = setup_->shard->size();
-  const auto options =
-      members_[trained_.front()].whole.options().dtype(setup_->reduce_dtype);
+  const auto options = members_[trained_.front()].whole.options().dtype(setup_->reduce_dtype);
   Reduction reduction;
   reduction.input = at::empty({ranks, reduced_size_}, options);
   reduction.output = at::empty({reduced_size_}, options);

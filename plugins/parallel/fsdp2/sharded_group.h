@@ -18,7 +18,7 @@ struct ShardingSetup {
   std::shared_ptr<Communicator> shard;      ///< the ranks that hold one copy of the model together
   std::shared_ptr<Communicator> replicate;  ///< the ranks that hold the same part of other copies
   std::optional<at::ScalarType> param_dtype;  ///< of gathered parameters; none: as stored
-  at::ScalarType reduce_dtype = at::kFloat;  ///< of the sums of gradients
+  at::ScalarType reduce_dtype = at::kFloat;   ///< of the sums of gradients
 };
 
 /// The parameters of a block, gathered and freed together. Each is cut along its first dimension
@@ -66,13 +66,13 @@ class ShardedGroup {
  private:
   struct Member {
     std::shared_ptr<Parameter> parameter;
-    std::vector<std::int64_t> shape;     ///< of the whole
-    std::int64_t rows = 0;               ///< of the whole
-    std::int64_t row_size = 0;           ///< elements of a row
-    std::int64_t padded_rows = 0;        ///< of every rank's run
+    std::vector<std::int64_t> shape;  ///< of the whole
+    std::int64_t rows = 0;            ///< of the whole
+    std::int64_t row_size = 0;        ///< elements of a row
+    std::int64_t padded_rows = 0;     ///< of every rank's run
     bool trained = false;
-    at::Tensor whole;                    ///< gathered; its storage is empty while freed
-    at::Tensor kept_gradient;            ///< of micro-batches before the last, whole
+    at::Tensor whole;          ///< gathered; its storage is empty while freed
+    at::Tensor kept_gradient;  ///< of micro-batches before the last, whole
     std::int64_t padded_size() const { return padded_rows * row_size; }
   };
   /// Members of one dtype travel in one collective.

@@ -29,8 +29,8 @@ variable_list values_of(const std::vector<at::Tensor*>& places) {
 /// pass gets here when it is through with the block.
 struct Entry : torch::autograd::Function<Entry> {
   static variable_list forward(AutogradContext* context, at::TensorList inputs,
-                               at::TensorList shards, at::TensorList wholes,
-                               ShardingRunner* runner, std::int64_t group) {
+                               at::TensorList shards, at::TensorList wholes, ShardingRunner* runner,
+                               std::int64_t group) {
     context->set_materialize_grads(false);
     context->saved_data["runner"] = reinterpret_cast<std::int64_t>(runner);
     context->saved_data["group"] = group;
@@ -79,8 +79,8 @@ struct Exit : torch::autograd::Function<Exit> {
 /// Autograd finds the tensors of a list in a TensorList alone.
 variable_list enter(const variable_list& inputs, const variable_list& shards,
                     const variable_list& wholes, ShardingRunner* runner, std::int64_t group) {
-  return Entry::apply(at::TensorList(inputs), at::TensorList(shards), at::TensorList(wholes), runner,
-                      group);
+  return Entry::apply(at::TensorList(inputs), at::TensorList(shards), at::TensorList(wholes),
+                      runner, group);
 }
 
 }  // namespace

@@ -63,13 +63,13 @@ class ESPALIER_API Communicator {
 
 /// What a backend needs to connect the ranks of one group.
 struct GroupSetup {
-  std::string name;                         ///< unique in the run, the same on all ranks
-  c10::intrusive_ptr<c10d::Store> store;    ///< of this group alone
-  int rank = 0;                             ///< place in the group
+  std::string name;                       ///< unique in the run, the same on all ranks
+  c10::intrusive_ptr<c10d::Store> store;  ///< of this group alone
+  int rank = 0;                           ///< place in the group
   int size = 1;
-  std::string address;                      ///< of this host, as the other ranks reach it
-  bool one_host = false;                    ///< all ranks of the group run on this host
-  std::chrono::milliseconds timeout{0};     ///< of a collective
+  std::string address;                   ///< of this host, as the other ranks reach it
+  bool one_host = false;                 ///< all ranks of the group run on this host
+  std::chrono::milliseconds timeout{0};  ///< of a collective
 };
 
 /// Moves tensors between ranks (recipe section `dist_env`). Its config derives from DistEnvConfig.
