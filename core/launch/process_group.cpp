@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <unordered_map>
 
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
@@ -35,11 +36,29 @@ volatile std::sig_atomic_t requested_signal = 0;
 
 extern "C" void request_stop(int number) { requested_signal = number; }
 
+/// Lines that ranks wrote to their errors. What all ranks find wrong is said once.
+class SaidOnce {
+ public:
+  /// Whether another rank has said the same.
+  bool repeats(const std::string& line, int rank) {
+    const auto [entry, fresh] = said_.try_emplace(line, rank);
+    return !fresh && entry->second != rank;
+  }
+
+ private:
+  std::unordered_map<std::string, int> said_;
+};
+
 /// Lines of one stream of one process, written out whole.
 class LinePipe {
  public:
-  LinePipe(int descriptor, int rank, std::FILE* target)
-      : descriptor_(descriptor), prefix_("[rank " + std::to_string(rank) + "] "), target_(target) {}
+  /// `said` where lines that other ranks wrote too are left out.
+  LinePipe(int descriptor, int rank, std::FILE* target, SaidOnce* said)
+      : descriptor_(descriptor),
+        rank_(rank),
+        prefix_("[rank " + std::to_string(rank) + "] "),
+        target_(target),
+        said_(said) {}
 
   int descriptor() const { return descriptor_; }
   bool open() const { return descriptor_ >= 0; }
@@ -64,14 +83,17 @@ class LinePipe {
 
  private:
   void write_line() {
-    std::fprintf(target_, "%s%s\n", prefix_.c_str(), line_.c_str());
+    if (said_ == nullptr || !said_->repeats(line_, rank_))
+      std::fprintf(target_, "%s%s\n", prefix_.c_str(), line_.c_str());
     std::fflush(target_);
     line_.clear();
   }
 
   int descriptor_;
+  int rank_;
   std::string prefix_;
   std::FILE* target_;
+  SaidOnce* said_;
   std::string line_;
 };
 
@@ -145,6 +167,7 @@ class ProcessGroup {
   const LaunchOptions& options_;
   std::unique_ptr<Listener> listener_;
   std::vector<Child> children_;
+  SaidOnce said_;
   std::vector<LinePipe> pipes_;
   std::optional<steady_clock::time_point> failed_at_;
   bool terminated_ = false;
@@ -194,10 +217,10 @@ void ProcessGroup::start(int local_rank) {
   children_.push_back({rank, process, std::nullopt});
   if (rank != 0) {
     ::close(out[1]);
-    pipes_.emplace_back(out[0], rank, stdout);
+    pipes_.emplace_back(out[0], rank, stdout, nullptr);
   }
   ::close(err[1]);
-  pipes_.emplace_back(err[0], rank, stderr);
+  pipes_.emplace_back(err[0], rank, stderr, &said_);
 }
 
 /// Whether anything arrived.

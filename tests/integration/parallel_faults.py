@@ -10,6 +10,7 @@ signals    SIGTERM to the launcher: all ranks save at the same step and it ends 
 full_disk  the disk is full from some write on: exit code 5, no half-written checkpoint, the run then goes on
 damaged    a checkpoint with a file missing, cut short, or of another checkpoint is refused with one message
 reshard    checkpoints of each of several arrangements of ranks are resumed by each other one, with the same curve
+export     espalier export makes of a checkpoint what the run exports
 errors     a mistake in the data is reported by the rank that met it, and all end
 """
 
@@ -60,6 +61,7 @@ peer_timeout_seconds = {peer_timeout}
 
 DDP, FSDP = 'type = "ddp"', 'type = "fsdp2"'
 HSDP = 'type = "fsdp2"\ndp_replicate_size = 2'
+TP = 'type = "fsdp2"\ntp_size = 2\nsequence_parallel = true'
 
 
 class Run:
@@ -219,7 +221,8 @@ def damaged(options, work):
     refused(lambda path: (path.parent / "manifest.json").write_text("{"), "manifest.json")
 
 
-ARRANGEMENTS = {"one": (1, DDP), "ddp2": (2, DDP), "ddp3": (3, DDP), "fsdp2": (2, FSDP), "fsdp3": (3, FSDP), "hsdp4": (4, HSDP)}
+ARRANGEMENTS = {"one": (1, DDP), "ddp2": (2, DDP), "ddp3": (3, DDP), "fsdp2": (2, FSDP), "fsdp3": (3, FSDP), "hsdp4": (4, HSDP),
+                "tp4": (4, TP)}
 
 
 def reshard(options, work):
@@ -245,6 +248,20 @@ def reshard(options, work):
     print(f"{len(ARRANGEMENTS)} x {len(ARRANGEMENTS)} arrangements, largest relative difference {worst:.1e}")
 
 
+def export(options, work):
+    """The model of a checkpoint is that which the run exports at its end, whoever wrote it."""
+    for name in ("one", "ddp3", "fsdp3", "tp4"):
+        ranks, distributed = ARRANGEMENTS[name]
+        run = Run(options, work / name, steps=4, every=2, distributed=distributed)
+        run.train(ranks)
+        subprocess.run([options.program, "export", str(run.output), "--output", str(work / f"{name}_out")], check=True)
+        require((work / f"{name}_out" / "model.safetensors").read_bytes() == run.weights(), f"{name}: another model")
+        half = work / f"{name}_half"
+        subprocess.run([options.program, "export", str(run.output / "checkpoints" / "step-00000002"), "--output", str(half)],
+                       check=True)
+        require((half / "model.safetensors").read_bytes() != run.weights(), f"{name}: the same model two steps before")
+
+
 def errors(options, work):
     """A recipe that is wrong is refused once; what only a rank meets is told with its rank."""
     run = Run(options, work / "wrong", distributed='type = "fsdp2"\ntp_size = 3\ndp_size = 7')
@@ -257,7 +274,7 @@ def errors(options, work):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "errors"])
+    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "export", "errors"])
     parser.add_argument("--program", required=True)
     parser.add_argument("--library", type=pathlib.Path)
     parser.add_argument("--fixtures", type=pathlib.Path, required=True)

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
@@ -20,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kFormatVersion = 1;
 constexpr const char* kSavingPrefix = ".saving-";
+constexpr const char* kModelPrefix = "model/";  // of tensors in a manifest
 constexpr const char* kRemovingPrefix = ".removing-";
 
 std::string name_of_step(std::int64_t step) {
@@ -95,6 +98,7 @@ Value TrainState::to_value() const {
   table.set("total_steps", total_steps);
   table.set("seed", static_cast<std::int64_t>(seed));
   table.set("next_sample", loader.next_sample);
+  table.set("world_size", world_size);
   table.set("num_threads", num_threads);
   table.set("gemm_provider", gemm_provider);
   table.set("instruction_set", instruction_set);
@@ -113,6 +117,7 @@ TrainState TrainState::from_value(const Value& value) {
   state.total_steps = int_of(value, "total_steps");
   state.seed = static_cast<std::uint64_t>(int_of(value, "seed"));
   state.loader.next_sample = int_of(value, "next_sample");
+  if (const Value* size = value.find("world_size")) state.world_size = size->as_int();
   state.num_threads = int_of(value, "num_threads");
   state.gemm_provider = text_of(value, "gemm_provider");
   state.instruction_set = text_of(value, "instruction_set");
@@ -133,8 +138,8 @@ std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
   std::vector<ShardedTensor> tensors;
   tensors.reserve(parameters.size());
   for (const auto& parameter : parameters) {
-    tensors.push_back({"model/" + parameter->name(), parameter->spec().shape(), parameter->value(),
-                       layout(*parameter)});
+    tensors.push_back({kModelPrefix + parameter->name(), parameter->spec().shape(),
+                       parameter->value(), layout(*parameter)});
   }
   for (const auto& state : optimizer.state_tensors()) {
     ShardedTensor& tensor = tensors.emplace_back();
@@ -333,6 +338,36 @@ void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimiz
     copy_pieces(found->second,
                 own.like_parameter ? layout(*own.parameter) : ParameterLayout{{{}}, true},
                 own.tensor);
+  }
+}
+
+void load_trained_values(const std::string& checkpoint,
+                         const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const at::NoGradGuard no_grad;
+  const fs::path folder(checkpoint);
+  const std::string weights = (folder / "model.safetensors").string();
+  std::optional<ShardReader> shards;
+  std::map<std::string, at::Tensor> tensors;
+  std::set<std::string> left;
+  if (fs::exists(folder / kManifestName)) {
+    shards.emplace(checkpoint);
+    for (const std::string& name : shards->names())
+      if (name.starts_with(kModelPrefix)) left.insert(name.substr(std::strlen(kModelPrefix)));
+  } else {
+    tensors = read_tensors(weights);
+    for (const auto& [name, tensor] : tensors) left.insert(name);
+  }
+  for (const auto& parameter : parameters) {
+    if (left.erase(parameter->name()) == 0) continue;
+    if (shards)
+      shards->read({kModelPrefix + parameter->name(), parameter->spec().shape(), parameter->value(),
+                    whole_layout(*parameter, true)});
+    else
+      parameter->value().copy_(restored(tensors, *parameter, weights));
+  }
+  if (!left.empty()) {
+    throw_bad_input("the checkpoint has a tensor that the model has not", *left.begin(), {},
+                    checkpoint, "the checkpoint belongs to another recipe");
   }
 }
 

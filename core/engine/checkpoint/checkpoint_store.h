@@ -24,8 +24,9 @@ struct TrainState {
   std::int64_t total_steps = 0;
   std::uint64_t seed = 0;
   LoaderState loader;
-  std::int64_t num_threads = 0;
-  std::string gemm_provider;  ///< what multiplied the matrices, and on which instruction set
+  std::int64_t world_size = 1;   ///< processes that trained
+  std::int64_t num_threads = 0;  ///< of each
+  std::string gemm_provider;     ///< what multiplied the matrices, and on which instruction set
   std::string instruction_set;
 
   Value to_value() const;
@@ -84,5 +85,10 @@ class ESPALIER_API CheckpointStore {
   RankAgreement ranks_;
   const ParallelStrategy* strategy_;
 };
+
+/// Puts the values of a checkpoint into those of `parameters` that the run trained; all are whole
+/// here. Throws Error(kBadInput) when the checkpoint has a tensor that is none of them.
+void load_trained_values(const std::string& checkpoint,
+                         const std::vector<std::shared_ptr<Parameter>>& parameters);
 
 }  // namespace espalier

@@ -175,6 +175,13 @@ ShardReader::ShardReader(const std::string& folder) : folder_(folder) {
   }
 }
 
+std::vector<std::string> ShardReader::names() const {
+  std::vector<std::string> names;
+  names.reserve(tensors_.size());
+  for (const auto& [name, stored] : tensors_) names.push_back(name);
+  return names;
+}
+
 void ShardReader::open_files(const Value& manifest) {
   ProblemList problems;
   const std::string& id = member(manifest, kIdKey).as_string();

@@ -42,8 +42,7 @@ class ShardReader {
   /// Throws Error(kBadInput) for files that are missing, damaged, or of another checkpoint.
   explicit ShardReader(const std::string& folder);
 
-  bool contains(const std::string& name) const { return tensors_.contains(name); }
-  bool empty() const { return tensors_.empty(); }
+  std::vector<std::string> names() const;
   /// Fills the local pieces, of whichever pieces were stored. Throws Error(kBadInput) when the
   /// tensor is not there or has another shape or dtype.
   void read(const ShardedTensor& into) const;

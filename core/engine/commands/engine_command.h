@@ -31,6 +31,8 @@ int run_adapter(const EngineCall& call);
 int run_conformance(const EngineCall& call);
 int run_score(const EngineCall& call);
 int run_parity(const EngineCall& call);
+int run_estimate(const EngineCall& call);
+int run_export(const EngineCall& call);
 int run_generate(const EngineCall& call);
 int run_train(const EngineCall& call);
 

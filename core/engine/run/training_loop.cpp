@@ -61,8 +61,10 @@ Value validation_line(const StepMetrics& metrics, double seconds) {
 }
 
 /// The machine must compute as it did before the stop, or the resumed run would take another path.
-void adopt_machine(const TrainState& state, Progress& progress) {
-  if (state.num_threads > 0 && state.num_threads != at::get_num_threads()) {
+/// Another number of processes takes one in any case, to within rounding.
+void adopt_machine(const TrainState& state, int world_size, Progress& progress) {
+  if (state.world_size == world_size && state.num_threads > 0 &&
+      state.num_threads != at::get_num_threads()) {
     at::set_num_threads(static_cast<int>(state.num_threads));
   }
   if (state.instruction_set != instruction_set() || state.gemm_provider != gemm_provider()) {
@@ -81,6 +83,7 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
   state.total_steps = total_steps_;
   state.seed = static_cast<std::uint64_t>(settings_.run.seed);
   state.loader = loader;
+  state.world_size = world_.size();
   state.num_threads = at::get_num_threads();
   state.gemm_provider = gemm_provider();
   state.instruction_set = instruction_set();
@@ -118,7 +121,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   Progress progress(total_steps_, first, quiet || !first_rank);
   if (const std::string note = dropout_note(model_.config); !note.empty()) progress.note(note);
   if (resumed) {
-    adopt_machine(*resumed, progress);
+    adopt_machine(*resumed, world_.size(), progress);
     progress.note("resuming after step " + std::to_string(first) + " of " +
                   std::to_string(total_steps_));
   }

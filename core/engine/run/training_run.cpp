@@ -5,6 +5,7 @@
 
 #include "engine/checkpoint/export.h"
 #include "engine/data/collate.h"
+#include "engine/parallel/memory_meter.h"
 #include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
@@ -282,6 +283,26 @@ MemoryPlan TrainingRun::memory_plan() {
     input.label_tokens = std::max(input.label_tokens, batch.num_label_tokens);
   }
   return plan_memory(input);
+}
+
+StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
+  DataLoader loader(dataset_, loader_options());
+  train_step(parts(), loader.next(), 1);
+  before_second();
+  StepEstimate estimate;
+  for (const auto& parameter : model_.model->parts().parameters)
+    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  for (const auto& parameter : model_.model->parts().added_parameters)
+    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  for (const auto& parameter : optimizer_->parameters())
+    estimate.gradient_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  estimate.optimizer_bytes = optimizer_->state_bytes();
+  const StepBatches batches = loader.next();
+  estimate.micro_batches = static_cast<std::int64_t>(batches.batches.size());
+  const MemoryMeter meter;
+  train_step(parts(), batches, 2);
+  estimate.step_peak_bytes = meter.peak();
+  return estimate;
 }
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,18 @@ struct RunSettings {
   explicit RunSettings(const Value& recipe);
 };
 
+/// What a rank holds and computes in a step, in bytes.
+struct StepEstimate {
+  std::int64_t parameter_bytes = 0;
+  std::int64_t gradient_bytes = 0;
+  std::int64_t optimizer_bytes = 0;
+  /// Most that a step allocates beyond parameters and optimizer state: gradients, activations, what
+  /// is gathered, buffers of collectives.
+  std::int64_t step_peak_bytes = 0;
+  std::int64_t micro_batches = 0;
+  std::int64_t total_bytes() const { return parameter_bytes + optimizer_bytes + step_peak_bytes; }
+};
+
 /// A recipe made into objects, in the order in which they need each other: model, adapter, data,
 /// loss, objective, optimizer, schedule. Owns all of them.
 class TrainingRun {
@@ -45,6 +58,8 @@ class TrainingRun {
   /// a signal.
   int train(const std::string& resume, bool quiet);
 
+  /// Computes two steps and measures the second; `before_second` is called between them.
+  StepEstimate estimate(const std::function<void()>& before_second);
   /// What the run will hold in memory, from the first rows of the data.
   MemoryPlan memory_plan();
   const LoadedModel& model() const { return model_; }
