@@ -28,6 +28,7 @@ packages=(
   libtomlplusplus-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev libzstd-dev zlib1g-dev
   libgtest-dev libgmock-dev
+  libgloo-dev
 )
 
 # fetch_wheels REQUIREMENTS FOLDER: downloads the wheels, checks their digests, and unpacks headers, libraries and CMake

@@ -5,6 +5,8 @@ namespace espalier::app {
 int run_adapter(const std::vector<std::string>& arguments);
 int run_completion(const std::vector<std::string>& arguments);
 int run_data(const std::vector<std::string>& arguments);
+int run_estimate(const std::vector<std::string>& arguments);
+int run_export(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
@@ -24,6 +26,8 @@ std::span<const Command> commands() {
       {"tokenize", "text to token ids and back", run_tokenize},
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
+      {"estimate", "what a rank of many would hold and send", run_estimate},
+      {"export", "make a model folder of a checkpoint", run_export},
       {"import", "turn a GGUF file into a model folder", run_import},
       {"data", "look at the data of a recipe", run_data},
       {"recipe", "check and compare recipes, schema for editors", run_recipe},

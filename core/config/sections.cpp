@@ -26,6 +26,7 @@ constexpr Section kSections[] = {
     {.name = "lr_scheduler", .interface = "LrScheduler", .has_default = true},
     {.name = "clip_grad_norm", .schema = schema_of<ClipGradNormConfig>},
     {.name = "checkpoint", .schema = schema_of<CheckpointConfig>},
+    {.name = "dist_env", .interface = "CommBackend", .has_default = true},
     {.name = "distributed", .interface = "ParallelStrategy", .has_default = true},
     {.name = "peft", .interface = "Adapter"},
     {.name = "kernels", .interface = "KernelPack"},

@@ -34,6 +34,7 @@ std::string_view error_code_name(ErrorCode code) {
     case ErrorCode::kUnsupported: return "unsupported";
     case ErrorCode::kIo: return "io";
     case ErrorCode::kCheckFailed: return "check_failed";
+    case ErrorCode::kPeerFailed: return "peer_failed";
     case ErrorCode::kInternal: return "internal";
   }
   return "internal";
@@ -47,6 +48,7 @@ int exit_code(ErrorCode code) {
     case ErrorCode::kBadPlugin: return 3;
     case ErrorCode::kUnsupported: return 4;
     case ErrorCode::kIo: return 5;
+    case ErrorCode::kPeerFailed: return 6;
     case ErrorCode::kInternal: return 70;
   }
   return 70;

@@ -17,6 +17,7 @@ enum class ErrorCode {
   kUnsupported,  ///< a valid request that this build, model or machine can't serve
   kIo,           ///< the operating system refused a read, write, sync or rename
   kCheckFailed,  ///< a comparison asked for by the user did not hold
+  kPeerFailed,   ///< another process of the same run ended or hangs
   kInternal,     ///< a broken invariant: a bug in Espalier or in a plugin
 };
 
@@ -24,7 +25,7 @@ enum class ErrorCode {
 ESPALIER_API std::string_view error_code_name(ErrorCode code);
 
 /// Process exit code for `code`: 0 ok, 1 check failed, 2 bad input, 3 bad plugin, 4 unsupported, 5
-/// io, 70 internal.
+/// io, 6 peer failed, 70 internal.
 ESPALIER_API int exit_code(ErrorCode code);
 
 /// One thing that went wrong, in the parts that a reader needs to mend it. `what` is mandatory; the

@@ -2,6 +2,7 @@
 // library.
 #include "espalier/base/error.h"
 #include "espalier/sdk/adapter.h"
+#include "espalier/sdk/communicator.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/loss.h"
 #include "espalier/sdk/lr_scheduler.h"
@@ -15,6 +16,8 @@ namespace espalier {
 Adapter::~Adapter() = default;
 Block::~Block() = default;
 BlockRunner::~BlockRunner() = default;
+CommBackend::~CommBackend() = default;
+Communicator::~Communicator() = default;
 Dataset::~Dataset() = default;
 Head::~Head() = default;
 Loss::~Loss() = default;
@@ -24,6 +27,8 @@ ModelProvider::~ModelProvider() = default;
 Objective::~Objective() = default;
 Optimizer::~Optimizer() = default;
 ParallelStrategy::~ParallelStrategy() = default;
+Work::~Work() = default;
+World::~World() = default;
 
 BlockState BlockRunner::run(Block& block, BlockState state, const BatchContext& context) {
   return block.forward(std::move(state), context);

@@ -77,15 +77,16 @@ std::vector<Tower> DecoderModel::towers() {
 ModelShape DecoderModel::shape() const {
   const std::int64_t inner =
       spec_.active_intermediate_size > 0 ? spec_.active_intermediate_size : spec_.intermediate_size;
-  return {spec_.hidden_size,
-          inner,
-          spec_.num_layers,
-          spec_.num_attention_heads,
-          spec_.num_key_value_heads,
-          spec_.head_dim,
-          spec_.vocab_size,
-          spec_.max_positions,
-          spec_.recurrent};
+  std::string undivided;
+  if (spec_.recurrent || own_.block)
+    undivided = "its layers carry a state along the text";
+  else if (own_.attention)
+    undivided = "its attention is not that of whole heads";
+  else if (spec_.alibi)
+    undivided = "its ALiBi slopes go by the number of a head";
+  return {spec_.hidden_size,         inner,          spec_.num_layers, spec_.num_attention_heads,
+          spec_.num_key_value_heads, spec_.head_dim, spec_.vocab_size, spec_.max_positions,
+          spec_.recurrent,           undivided};
 }
 
 void DecoderModel::set_block_runner(std::shared_ptr<BlockRunner> runner) {

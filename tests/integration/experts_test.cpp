@@ -230,7 +230,7 @@ TEST(CorrectionBias, IsKeptInFloat32AndNeverTrained) {
   ComponentLibrary library;
   const LoadedModel loaded = load(library, "deepseek_v3", "{}", "bfloat16");
   const testing::TemporaryFolder folder;
-  export_model(loaded, folder.file("exported"), nullptr);
+  export_model(loaded, folder.file("exported"));
   const Tensors written = read_tensors(folder.file("exported/model.safetensors"));
   const Tensors original = read_tensors(fixture_path("families/deepseek_v3/model.safetensors"));
   int found = 0;
@@ -317,7 +317,7 @@ TEST(Config, MayHoldNumbersThatAreNotFinite) {
   const LoadedModel loaded = library.from_pretrained(folder.file("model"));
   EXPECT_EQ(loaded.config.find("note")->as_string(), "NaN \" Infinity");
   const testing::TemporaryFolder target;
-  export_model(loaded, target.file("exported"), nullptr);
+  export_model(loaded, target.file("exported"));
   EXPECT_NE(read_file(target.file("exported/config.json")).find("Infinity"), std::string::npos);
 }
 

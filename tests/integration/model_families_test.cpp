@@ -107,7 +107,7 @@ TEST(AllFamilies, AreExportedUnderTheNamesTheyWereReadFrom) {
     const LoadedModel loaded = library.from_pretrained(folder, in_float32());
     const testing::TemporaryFolder temporary;
     const std::string exported = temporary.file("exported");
-    export_model(loaded, exported, nullptr);
+    export_model(loaded, exported);
     const auto original = read_tensors(folder + "/model.safetensors");
     const auto written = read_tensors(exported + "/model.safetensors");
     ASSERT_EQ(written.size(), original.size());

@@ -1,9 +1,13 @@
 #include "engine/checkpoint/checkpoint_store.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
@@ -18,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kFormatVersion = 1;
 constexpr const char* kSavingPrefix = ".saving-";
+constexpr const char* kModelPrefix = "model/";  // of tensors in a manifest
 constexpr const char* kRemovingPrefix = ".removing-";
 
 std::string name_of_step(std::int64_t step) {
@@ -49,7 +54,13 @@ std::string text_of(const Value& value, const char* key) {
   return found == nullptr ? std::string() : found->as_string();
 }
 
-/// The parameter's new value from the checkpoint, with its shape and dtype checked.
+std::string rank_file(int rank, int world) {
+  char name[64];
+  std::snprintf(name, sizeof name, "rank-%05d-of-%05d.safetensors", rank, world);
+  return name;
+}
+
+/// The parameter's new value from the checkpoint, whole, with its shape and dtype checked.
 at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter,
                     const std::string& file) {
   const auto found = tensors.find(parameter.name());
@@ -58,16 +69,23 @@ at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter&
         "the checkpoint has no tensor '" + parameter.name() + "'", {}, parameter.name(), file,
         "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
-  if (found->second.sizes() != parameter.value().sizes() ||
+  const std::vector<std::int64_t> shape = parameter.spec().shape();
+  if (found->second.sizes() != at::IntArrayRef(shape) ||
       found->second.scalar_type() != parameter.value().scalar_type()) {
     throw_bad_input(
         "tensor '" + parameter.name() +
             "' of the checkpoint has another shape or dtype than the model",
         c10::str(found->second.sizes(), " ", found->second.scalar_type()),
-        c10::str(parameter.value().sizes(), " ", parameter.value().scalar_type()), file,
+        c10::str(at::IntArrayRef(shape), " ", parameter.value().scalar_type()), file,
         "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
   return std::move(found->second);
+}
+
+/// What this rank holds of a whole tensor.
+void copy_pieces(const at::Tensor& whole, const ParameterLayout& layout, const at::Tensor& local) {
+  for (const ShardPiece& piece : layout.pieces)
+    box(local, piece.local_offset, piece.extent).copy_(box(whole, piece.offset, piece.extent));
 }
 
 }  // namespace
@@ -81,6 +99,7 @@ Value TrainState::to_value() const {
   table.set("seed", static_cast<std::int64_t>(seed));
   table.set("next_sample", loader.next_sample);
   table.set("next_row", loader.next_row);
+  table.set("world_size", world_size);
   table.set("num_threads", num_threads);
   table.set("gemm_provider", gemm_provider);
   table.set("instruction_set", instruction_set);
@@ -100,41 +119,108 @@ TrainState TrainState::from_value(const Value& value) {
   state.seed = static_cast<std::uint64_t>(int_of(value, "seed"));
   state.loader.next_sample = int_of(value, "next_sample");
   if (value.find("next_row") != nullptr) state.loader.next_row = int_of(value, "next_row");
+  if (const Value* size = value.find("world_size")) state.world_size = size->as_int();
   state.num_threads = int_of(value, "num_threads");
   state.gemm_provider = text_of(value, "gemm_provider");
   state.instruction_set = text_of(value, "instruction_set");
   return state;
 }
 
-CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep)
-    : folder_(std::move(folder)), keep_(keep) {}
+CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep, RankAgreement ranks,
+                                 const ParallelStrategy* strategy)
+    : folder_(std::move(folder)), keep_(keep), ranks_(ranks), strategy_(strategy) {}
+
+ParameterLayout CheckpointStore::layout(const Parameter& parameter) const {
+  return strategy_ == nullptr ? whole_layout(parameter, true) : strategy_->layout(parameter);
+}
+
+std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
+    const ParameterOptimizer& optimizer,
+    const std::vector<std::shared_ptr<Parameter>>& parameters) const {
+  std::vector<ShardedTensor> tensors;
+  tensors.reserve(parameters.size());
+  for (const auto& parameter : parameters) {
+    tensors.push_back({kModelPrefix + parameter->name(), parameter->spec().shape(),
+                       parameter->value(), layout(*parameter)});
+  }
+  for (const auto& state : optimizer.state_tensors()) {
+    ShardedTensor& tensor = tensors.emplace_back();
+    tensor.name = "optimizer/" + state.name;
+    tensor.local = state.tensor;
+    if (state.like_parameter) {
+      tensor.shape = state.parameter->spec().shape();
+      tensor.layout = layout(*state.parameter);
+    } else {  // the same on all ranks
+      tensor.layout = {{{}}, ranks_.is_first()};
+    }
+  }
+  return tensors;
+}
+
+std::string CheckpointStore::checkpoint_id(const TrainState& state) const {
+  return std::to_string(state.seed) + "-" + std::to_string(state.step) + "-" +
+         fs::absolute(folder_).lexically_normal().string();
+}
+
+void CheckpointStore::write_part(const std::string& saving, const TrainState& state,
+                                 const ParameterOptimizer& optimizer,
+                                 const std::vector<std::shared_ptr<Parameter>>& parameters) const {
+  const fs::path folder(saving);
+  const int world = ranks_.world().size();
+  if (world > 1) {
+    write_shards((folder / rank_file(ranks_.world().rank(), world)).string(),
+                 sharded_tensors(optimizer, parameters), checkpoint_id(state));
+    return;
+  }
+  std::vector<TensorSource> weights;
+  weights.reserve(parameters.size());
+  for (const auto& parameter : parameters)
+    weights.push_back(tensor_source(parameter->name(), parameter->value()));
+  write_safetensors((folder / "model.safetensors").string(), weights);
+  write_tensors((folder / "optimizer.safetensors").string(), optimizer.state());
+}
+
+/// What makes a whole of the parts: manifest, state, and the name under which it is found.
+void CheckpointStore::commit(const std::string& saving, const TrainState& state) {
+  const fs::path folder(folder_);
+  const std::string name = name_of_step(state.step);
+  const int world = ranks_.world().size();
+  if (world > 1) {
+    std::vector<std::string> files;
+    for (int rank = 0; rank < world; ++rank) files.push_back(rank_file(rank, world));
+    write_file_atomically((fs::path(saving) / kManifestName).string(),
+                          dump_json(make_manifest(saving, files, checkpoint_id(state))) + "\n");
+  }
+  write_file_atomically((fs::path(saving) / "state.json").string(),
+                        dump_json(state.to_value(), 2) + "\n");
+  sync_folder(saving);
+  if (fs::exists(folder / name)) remove(name);
+  rename_or_throw(saving, folder / name);
+  sync_folder(folder_);
+}
 
 void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
                            const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  constexpr const char* kWhat = "saving a checkpoint";
   const fs::path folder(folder_);
   const std::string name = name_of_step(state.step);
-  const fs::path saving = folder / (kSavingPrefix + name);
-  make_folder(saving);
-  sync_folder(folder.parent_path().string());
+  const std::string saving = (folder / (kSavingPrefix + name)).string();
+  ranks_.on_first(kWhat, [&] {
+    make_folder(saving);
+    sync_folder(folder.parent_path().string());
+  });
   try {
-    std::vector<TensorSource> weights;
-    weights.reserve(parameters.size());
-    for (const auto& parameter : parameters)
-      weights.push_back(tensor_source(parameter->name(), parameter->value()));
-    write_safetensors((saving / "model.safetensors").string(), weights);
-    write_tensors((saving / "optimizer.safetensors").string(), optimizer.state());
-    write_file_atomically((saving / "state.json").string(), dump_json(state.to_value(), 2) + "\n");
-    sync_folder(saving.string());
-    if (fs::exists(folder / name)) remove(name);
-    rename_or_throw(saving, folder / name);
-    sync_folder(folder_);
+    ranks_.on_all(kWhat, [&] { write_part(saving, state, optimizer, parameters); });
+    ranks_.on_first(kWhat, [&] { commit(saving, state); });
   } catch (...) {
     std::error_code ignored;  // the first failure is the one to report
-    fs::remove_all(saving, ignored);
+    if (ranks_.is_first()) fs::remove_all(saving, ignored);
     throw;
   }
-  point_latest_to(name);
-  remove_old();
+  ranks_.on_first(kWhat, [&] {
+    point_latest_to(name);
+    remove_old();
+  });
 }
 
 void CheckpointStore::point_latest_to(const std::string& name) {
@@ -197,27 +283,94 @@ void CheckpointStore::remove_after(std::int64_t step) {
   if (failure) throw_io("remove", pointer.string(), failure.value());
 }
 
-std::optional<std::string> CheckpointStore::latest() {
+void CheckpointStore::tidy() {
   remove_unfinished();
   const std::vector<std::string> names = complete();
-  if (names.empty()) return std::nullopt;
+  if (names.empty()) return;
   const fs::path pointer = fs::path(folder_) / "LATEST";
   if (!fs::exists(pointer) || read_file(pointer.string()) != names.back() + "\n")
     point_latest_to(names.back());
   remove_old();
+}
+
+std::optional<std::string> CheckpointStore::newest() const {
+  const std::vector<std::string> names = complete();
+  if (names.empty()) return std::nullopt;
   return (fs::path(folder_) / names.back()).string();
 }
 
 TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                                 const std::vector<std::shared_ptr<Parameter>>& parameters) {
+                                 const std::vector<std::shared_ptr<Parameter>>& parameters) const {
   const fs::path folder(checkpoint);
   TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
+  const at::NoGradGuard no_grad;
+  if (fs::exists(folder / kManifestName))
+    load_shards(checkpoint, optimizer, parameters);
+  else
+    load_whole(checkpoint, optimizer, parameters);
+  return state;
+}
+
+void CheckpointStore::load_shards(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                                  const std::vector<std::shared_ptr<Parameter>>& parameters) const {
+  const ShardReader reader(checkpoint);
+  optimizer.create_state();
+  for (const ShardedTensor& tensor : sharded_tensors(optimizer, parameters)) reader.read(tensor);
+}
+
+void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                                 const std::vector<std::shared_ptr<Parameter>>& parameters) const {
+  const fs::path folder(checkpoint);
   const std::string weights = (folder / "model.safetensors").string();
   std::map<std::string, at::Tensor> tensors = read_tensors(weights);
+  // In place: strategies may have hooks on the leaves.
   for (const auto& parameter : parameters)
-    parameter->set_value(restored(tensors, *parameter, weights).to(parameter->value().device()));
-  optimizer.load_state(read_tensors((folder / "optimizer.safetensors").string()));
-  return state;
+    copy_pieces(restored(tensors, *parameter, weights), layout(*parameter), parameter->value());
+  std::map<std::string, at::Tensor> state =
+      read_tensors((folder / "optimizer.safetensors").string());
+  if (state.empty()) return;
+  optimizer.create_state();
+  for (const auto& own : optimizer.state_tensors()) {
+    const auto found = state.find(own.name);
+    if (found == state.end()) {
+      throw_bad_input("the checkpoint has no optimizer state for '" + own.parameter->name() + "'",
+                      {}, own.name, "optimizer.safetensors",
+                      "the checkpoint was made with another optimizer; use --resume never");
+    }
+    copy_pieces(found->second,
+                own.like_parameter ? layout(*own.parameter) : ParameterLayout{{{}}, true},
+                own.tensor);
+  }
+}
+
+void load_trained_values(const std::string& checkpoint,
+                         const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const at::NoGradGuard no_grad;
+  const fs::path folder(checkpoint);
+  const std::string weights = (folder / "model.safetensors").string();
+  std::optional<ShardReader> shards;
+  std::map<std::string, at::Tensor> tensors;
+  std::set<std::string> left;
+  if (fs::exists(folder / kManifestName)) {
+    shards.emplace(checkpoint);
+    for (const std::string& name : shards->names())
+      if (name.starts_with(kModelPrefix)) left.insert(name.substr(std::strlen(kModelPrefix)));
+  } else {
+    tensors = read_tensors(weights);
+    for (const auto& [name, tensor] : tensors) left.insert(name);
+  }
+  for (const auto& parameter : parameters) {
+    if (left.erase(parameter->name()) == 0) continue;
+    if (shards)
+      shards->read({kModelPrefix + parameter->name(), parameter->spec().shape(), parameter->value(),
+                    whole_layout(*parameter, true)});
+    else
+      parameter->value().copy_(restored(tensors, *parameter, weights));
+  }
+  if (!left.empty()) {
+    throw_bad_input("the checkpoint has a tensor that the model has not", *left.begin(), {},
+                    checkpoint, "the checkpoint belongs to another recipe");
+  }
 }
 
 }  // namespace espalier

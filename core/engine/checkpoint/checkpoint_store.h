@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/tensor_shards.h"
 #include "engine/data/loader.h"
+#include "engine/parallel/rank_agreement.h"
 #include "engine/train/optimizer_state.h"
 #include "espalier/base/value.h"
 
@@ -22,37 +24,56 @@ struct TrainState {
   std::int64_t total_steps = 0;
   std::uint64_t seed = 0;
   LoaderState loader;
-  std::int64_t num_threads = 0;
-  std::string gemm_provider;  ///< what multiplied the matrices, and on which instruction set
+  std::int64_t world_size = 1;   ///< processes that trained
+  std::int64_t num_threads = 0;  ///< of each
+  std::string gemm_provider;     ///< what multiplied the matrices, and on which instruction set
   std::string instruction_set;
 
   Value to_value() const;
   static TrainState from_value(const Value& value);
 };
 
-/// The folder `checkpoints/` of a run: step-00000050/ with model.safetensors, optimizer.safetensors
-/// and state.json, and LATEST with the name of the newest. A checkpoint is written beside its
-/// place, synced and renamed: it is there whole or not at all, whatever happens in between.
+/// The folder `checkpoints/` of a run: step-00000050/ with state.json, and LATEST with the name of
+/// the newest. One process writes model.safetensors and optimizer.safetensors; of several each
+/// writes rank-00000-of-00004.safetensors with what it holds, and rank 0 manifest.json, which says
+/// where every tensor is. Either is read by any number of processes. A checkpoint is written beside
+/// its place, synced and renamed: it is there whole or not at all, whatever happens in between.
 class ESPALIER_API CheckpointStore {
  public:
-  CheckpointStore(std::string folder, std::int64_t keep);
+  /// `strategy` says who holds what; nullptr where one process holds everything.
+  CheckpointStore(std::string folder, std::int64_t keep, RankAgreement ranks,
+                  const ParallelStrategy* strategy);
 
-  /// Throws Error(kIo); the checkpoints that were there stay.
+  /// Called by all ranks. Throws Error(kIo); the checkpoints that were there stay.
   void save(const TrainState& state, const ParameterOptimizer& optimizer,
             const std::vector<std::shared_ptr<Parameter>>& parameters);
-  /// The newest checkpoint; empty when there is none. Also finishes what a killed process left
-  /// undone: half-written folders go, retention is applied, LATEST names the newest. Throws
-  /// Error(kIo).
-  std::optional<std::string> latest();
+  /// Finishes what a killed process left undone: half-written folders go, retention is applied,
+  /// LATEST names the newest. Throws Error(kIo).
+  void tidy();
+  /// The newest checkpoint; empty when there is none.
+  std::optional<std::string> newest() const;
   /// Removes the checkpoints of steps above `step`: those of a run that starts over are not to be
   /// mistaken for its own.
   void remove_after(std::int64_t step);
   /// Restores parameters and optimizer. Throws Error(kBadInput) when the checkpoint does not fit
   /// the model.
-  static TrainState load(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                         const std::vector<std::shared_ptr<Parameter>>& parameters);
+  TrainState load(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                  const std::vector<std::shared_ptr<Parameter>>& parameters) const;
 
  private:
+  ParameterLayout layout(const Parameter& parameter) const;
+  std::vector<ShardedTensor> sharded_tensors(
+      const ParameterOptimizer& optimizer,
+      const std::vector<std::shared_ptr<Parameter>>& parameters) const;
+  std::string checkpoint_id(const TrainState& state) const;
+  void write_part(const std::string& saving, const TrainState& state,
+                  const ParameterOptimizer& optimizer,
+                  const std::vector<std::shared_ptr<Parameter>>& parameters) const;
+  void commit(const std::string& saving, const TrainState& state);
+  void load_shards(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                   const std::vector<std::shared_ptr<Parameter>>& parameters) const;
+  void load_whole(const std::string& checkpoint, ParameterOptimizer& optimizer,
+                  const std::vector<std::shared_ptr<Parameter>>& parameters) const;
   void remove(const std::string& name);
   void remove_old();
   void remove_unfinished();
@@ -61,6 +82,13 @@ class ESPALIER_API CheckpointStore {
 
   std::string folder_;
   std::int64_t keep_;
+  RankAgreement ranks_;
+  const ParallelStrategy* strategy_;
 };
+
+/// Puts the values of a checkpoint into those of `parameters` that the run trained; all are whole
+/// here. Throws Error(kBadInput) when the checkpoint has a tensor that is none of them.
+void load_trained_values(const std::string& checkpoint,
+                         const std::vector<std::shared_ptr<Parameter>>& parameters);
 
 }  // namespace espalier

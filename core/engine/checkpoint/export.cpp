@@ -43,15 +43,35 @@ Value exported_config(const LoadedModel& loaded) {
   return config;
 }
 
+/// A tensor of the disk whose value is made when it is written.
+TensorSource gathered_source(const DiskMapping& mapping, const DiskTensor& part, DType dtype,
+                             const std::function<at::Tensor()>& value) {
+  TensorSource source{part.name, dtype, disk_shape(part), {}, {}};
+  source.write = [&mapping, name = part.name, value](const TensorSink& sink) {
+    for (const auto& [other, tensor] : to_disk_layout(mapping, value())) {
+      if (other != name) continue;
+      const at::Tensor bytes = tensor.cpu().contiguous();
+      sink(std::span(static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes()));
+    }
+  };
+  return source;
+}
+
 void write_weights(const LoadedModel& loaded, const std::string& folder,
-                   ParallelStrategy* strategy) {
+                   const std::function<at::Tensor(std::size_t)>& value) {
   const ModelParts& parts = loaded.model->parts();
   std::vector<TensorSource> sources;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     const Parameter& parameter = *parts.parameters[i];
-    const at::Tensor value =
-        strategy == nullptr ? parameter.value() : strategy->full_value(parameter);
-    for (const auto& [name, tensor] : to_disk_layout(parts.mappings[i], value.detach())) {
+    if (value) {
+      for (const DiskTensor& part : parts.mappings[i].parts)
+        sources.push_back(gathered_source(parts.mappings[i], part,
+                                          dtype_of(parameter.value().scalar_type()),
+                                          [&value, i] { return value(i); }));
+      continue;
+    }
+    for (const auto& [name, tensor] :
+         to_disk_layout(parts.mappings[i], parameter.value().detach())) {
       sources.push_back(tensor_source(name, tensor));
     }
   }
@@ -95,9 +115,9 @@ void write_folder(const std::string& folder, const std::function<void(const fs::
 }  // namespace
 
 void export_model(const LoadedModel& loaded, const std::string& folder,
-                  ParallelStrategy* strategy) {
+                  const std::function<at::Tensor(std::size_t)>& value) {
   write_folder(folder, [&](const fs::path& writing) {
-    write_weights(loaded, writing.string(), strategy);
+    write_weights(loaded, writing.string(), value);
     write_file_atomically((writing / "config.json").string(),
                           dump_json(exported_config(loaded), 2) + "\n");
     copy_companions(loaded, writing);

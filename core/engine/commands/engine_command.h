@@ -33,6 +33,8 @@ int run_data_inspect(const EngineCall& call);
 int run_score(const EngineCall& call);
 int run_machine(const EngineCall& call);
 int run_parity(const EngineCall& call);
+int run_estimate(const EngineCall& call);
+int run_export(const EngineCall& call);
 int run_generate(const EngineCall& call);
 int run_train(const EngineCall& call);
 

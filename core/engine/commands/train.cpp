@@ -1,8 +1,10 @@
 #include <cstdio>
 
 #include "engine/commands/engine_command.h"
+#include "engine/parallel/process_world.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
+#include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
 
@@ -14,13 +16,11 @@ std::string dtype_plan(const LoadedModel& model) {
          scalar_type_name(model.compute_dtype) + " (" + model.compute_reason + "), reduced float32";
 }
 
-}  // namespace
-
-int run_train(const EngineCall& call) {
-  TrainingRun run(call);
-  const bool quiet = call.flag("quiet");
+int train_in(World& world, const EngineCall& call) {
+  TrainingRun run(call, world);
+  const bool quiet = call.flag("quiet") || world.rank() != 0;
   const MemoryPlan plan = run.memory_plan();
-  if (call.flag("json")) {
+  if (call.flag("json") && world.rank() == 0) {
     Table result;
     result.set("memory_plan", plan.to_value());
     result.set("storage_dtype", scalar_type_name(run.model().storage_dtype));
@@ -37,6 +37,22 @@ int run_train(const EngineCall& call) {
     return 0;
   }
   return run.train(call.text("resume"), quiet);
+}
+
+}  // namespace
+
+int run_train(const EngineCall& call) {
+  return run_in_world(
+      launch::read_rank_environment(),
+      [&] {
+        if (!call.request.components.contains("dist_env")) {
+          throw_bad_input("several processes train and there is no way for them to talk", {},
+                          "a section [dist_env]", "the recipe",
+                          "type = \"...\" there; espalier plugins list shows the backends");
+        }
+        return call.create<CommBackend>("dist_env");
+      },
+      [&](World& world) { return train_in(world, call); });
 }
 
 }  // namespace espalier

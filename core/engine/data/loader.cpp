@@ -10,6 +10,13 @@
 
 namespace espalier {
 
+std::pair<std::int64_t, std::int64_t> share_of_rows(std::int64_t rows, std::int64_t index,
+                                                    std::int64_t count) {
+  const std::int64_t most = rows % count;  // as many shares have a row more
+  const auto begin = [&](std::int64_t i) { return i * (rows / count) + std::min(i, most); };
+  return {begin(index), begin(index + 1)};
+}
+
 DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions options,
                        LoaderState start)
     : dataset_(std::move(dataset)), options_(options), size_(dataset_->size()) {
@@ -46,17 +53,22 @@ std::int64_t DataLoader::index_of(std::int64_t number) {
   return (*order)[place];
 }
 
-/// False for samples of other ranks. Rows of several samples need the lengths of all, so that every
-/// rank forms the same ones.
-bool DataLoader::is_needed(std::int64_t number) const {
-  if (options_.world_size == 1 || options_.rows.kind != RowKind::kSample) return true;
-  const std::int64_t place = size_ == Dataset::kEndless ? number : number % size_;
-  const std::int64_t batch = place % options_.rows_per_step / options_.rows_per_batch;
-  return batch % options_.world_size == options_.rank;
+/// Whether this share's batches need the sample. Rows of several samples need the lengths of all, so
+/// that every rank forms the same ones.
+bool DataLoader::in_share(std::int64_t number) const {
+  if (options_.share_count == 1 || options_.rows.kind != RowKind::kSample) return true;
+  const bool endless = size_ == Dataset::kEndless;
+  const std::int64_t place = endless ? number : number % size_;
+  const std::int64_t first = place / options_.rows_per_step * options_.rows_per_step;
+  const std::int64_t rows =
+      endless ? options_.rows_per_step : std::min(options_.rows_per_step, size_ - first);
+  const auto [begin, end] = share_of_rows(rows, options_.share_index, options_.share_count);
+  const std::int64_t row = place - first;
+  return begin == end ? row == 0 : row >= begin && row < end;  // a filler is made of row 0
 }
 
 Sample DataLoader::make(std::int64_t number) {
-  if (!is_needed(number)) return {};
+  if (!in_share(number)) return {};
   const std::int64_t index = index_of(number);
   Sample sample = dataset_->get(index);
   check_and_cut(sample, index, options_.max_length);
@@ -77,6 +89,28 @@ std::vector<Row> DataLoader::next_rows() {
   return rows;
 }
 
+std::vector<Batch> DataLoader::make_batches(const std::vector<Row>& rows) const {
+  const auto total = static_cast<std::int64_t>(rows.size());
+  const auto [first, last] = share_of_rows(total, options_.share_index, options_.share_count);
+  std::vector<Batch> batches;
+  for (std::int64_t begin = first; begin < last; begin += options_.rows_per_batch) {
+    const std::int64_t count = std::min(options_.rows_per_batch, last - begin);
+    batches.push_back(collate(
+        std::span(rows).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+        options_.collate));
+  }
+  const std::int64_t most_rows = (total + options_.share_count - 1) / options_.share_count;
+  const std::int64_t most_batches =
+      (most_rows + options_.rows_per_batch - 1) / options_.rows_per_batch;
+  while (static_cast<std::int64_t>(batches.size()) < most_batches) {
+    const std::size_t source = first < last ? static_cast<std::size_t>(first) : 0;
+    Batch filler = collate(std::span(rows).subspan(source, 1), options_.collate);
+    filler.filler = true;
+    batches.push_back(std::move(filler));
+  }
+  return batches;
+}
+
 StepBatches DataLoader::next() {
   StepBatches step;
   std::vector<Row> rows;
@@ -92,13 +126,7 @@ StepBatches DataLoader::next() {
       break;
     }
   }
-  const auto batch_rows = static_cast<std::size_t>(options_.rows_per_batch);
-  for (std::size_t begin = 0; begin < rows.size(); begin += batch_rows) {
-    const auto number = static_cast<std::int64_t>(begin / batch_rows);
-    if (number % options_.world_size != options_.rank) continue;
-    const std::size_t count = std::min(batch_rows, rows.size() - begin);
-    step.batches.push_back(collate(std::span(rows).subspan(begin, count), options_.collate));
-  }
+  step.batches = make_batches(rows);
   step.after = rows_->state();
   return step;
 }

@@ -24,12 +24,15 @@ struct LoaderOptions {
   std::int64_t workers = 1;  ///< threads that make samples
   std::int64_t prefetch_samples = 64;  ///< samples made ahead at most
   std::int64_t max_length = 0;         ///< longer samples are cut; 0: not
-  std::int64_t rank = 0;               ///< micro-batch i of a step is that of rank i % world_size
-  std::int64_t world_size = 1;
+  /// The rows of each step are cut into `share_count` equal shares (the first have one row more
+  /// where they are not), and this loader makes batches of share `share_index`.
+  std::int64_t share_index = 0;
+  std::int64_t share_count = 1;
   CollateOptions collate;
 };
 
-/// The micro-batches of one optimizer step that are this rank's.
+/// The micro-batches of one optimizer step: equally many for every share, with fillers at the end
+/// of those that have fewer.
 struct StepBatches {
   std::vector<Batch> batches;
   std::int64_t epoch = 0;
@@ -43,6 +46,10 @@ class SampleLengths {
   /// Tokens of a sample, before it is cut; nullopt: not known.
   virtual std::optional<std::int64_t> length(std::int64_t index) const = 0;
 };
+
+/// Half-open range of the rows that share `index` of `count` has of `rows`.
+std::pair<std::int64_t, std::int64_t> share_of_rows(std::int64_t rows, std::int64_t index,
+                                                    std::int64_t count);
 
 /// Reads a dataset step by step, in an order that depends on nothing but (seed, epoch): not on the
 /// number of ranks or threads. Samples are made by threads, ahead of the step that needs them.
@@ -65,7 +72,8 @@ class ESPALIER_API DataLoader {
 
  private:
   Sample make(std::int64_t number);
-  bool is_needed(std::int64_t number) const;
+  bool in_share(std::int64_t number) const;
+  std::vector<Batch> make_batches(const std::vector<Row>& rows) const;
   std::int64_t index_of(std::int64_t number);
   std::vector<Row> next_rows();
 

@@ -146,20 +146,24 @@ LoaderOptions loader_options(const RunSettings& settings, const Tokenizer* token
 }
 
 std::vector<Batch> batches_in_order(const Dataset& dataset, const LoaderOptions& options) {
-  std::vector<Row> rows;
-  for (std::int64_t i = 0; i < dataset.size(); ++i) {
-    Sample sample = dataset.get(i);
-    check_and_cut(sample, i, options.max_length);
-    rows.push_back({std::move(sample)});
+  const std::int64_t rows = dataset.size();
+  const std::int64_t batches = (rows + options.rows_per_batch - 1) / options.rows_per_batch;
+  std::vector<Batch> own;
+  for (std::int64_t number = options.share_index; number < batches + options.share_index;
+       number += options.share_count) {
+    const bool filler = number >= batches;
+    const std::int64_t begin = filler ? 0 : number * options.rows_per_batch;
+    const std::int64_t end = std::min(begin + (filler ? 1 : options.rows_per_batch), rows);
+    std::vector<Row> part;
+    for (std::int64_t i = begin; i < end; ++i) {
+      Sample sample = dataset.get(i);
+      check_and_cut(sample, i, options.max_length);
+      part.push_back({std::move(sample)});
+    }
+    own.push_back(collate(part, options.collate));
+    own.back().filler = filler;
   }
-  std::vector<Batch> batches;
-  for (std::size_t begin = 0; begin < rows.size();
-       begin += static_cast<std::size_t>(options.rows_per_batch)) {
-    const std::size_t count =
-        std::min(static_cast<std::size_t>(options.rows_per_batch), rows.size() - begin);
-    batches.push_back(collate(std::span(rows).subspan(begin, count), options.collate));
-  }
-  return batches;
+  return own;
 }
 
 }  // namespace espalier

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <list>
 
-#include "engine/checkpoint/export.h"
 #include "engine/run/device.h"
 #include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
@@ -64,16 +63,17 @@ Value validation_line(const StepMetrics& metrics, double seconds) {
 
 /// A validation set with its log, validation.jsonl or validation_NAME.jsonl.
 struct ValidationRun {
-  ValidationRun(const ValidationSet& set, const fs::path& folder, std::int64_t keep_steps)
-      : name(set.name),
-        dataset(set.dataset),
-        log((folder / ((name.empty() ? "validation" : "validation_" + name) + ".jsonl")).string(),
-            keep_steps) {}
+  ValidationRun(const ValidationSet& set, const fs::path& folder, std::int64_t keep_steps,
+                bool has_log)
+      : name(set.name), dataset(set.dataset) {
+    const std::string file = (name.empty() ? "validation" : "validation_" + name) + ".jsonl";
+    if (has_log) log.emplace((folder / file).string(), keep_steps);
+  }
 
   std::string name;
   std::shared_ptr<const Dataset> dataset;
-  MetricsLog log;
-  std::vector<Batch> batches;
+  std::optional<MetricsLog> log;  ///< of the first rank
+  std::vector<Batch> batches;     ///< this rank's
 };
 
 std::string validation_note(const std::string& name, const StepMetrics& metrics, double seconds) {
@@ -86,8 +86,10 @@ std::string validation_note(const std::string& name, const StepMetrics& metrics,
 }
 
 /// The machine must compute as it did before the stop, or the resumed run would take another path.
-void adopt_machine(const TrainState& state, Progress& progress) {
-  if (state.num_threads > 0 && state.num_threads != at::get_num_threads()) {
+/// Another number of processes takes one in any case, to within rounding.
+void adopt_machine(const TrainState& state, int world_size, Progress& progress) {
+  if (state.world_size == world_size && state.num_threads > 0 &&
+      state.num_threads != at::get_num_threads()) {
     at::set_num_threads(static_cast<int>(state.num_threads));
   }
   if (state.instruction_set != instruction_set() || state.gemm_provider != gemm_provider()) {
@@ -106,6 +108,7 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
   state.total_steps = total_steps_;
   state.seed = static_cast<std::uint64_t>(settings_.run.seed);
   state.loader = loader;
+  state.world_size = world_.size();
   state.num_threads = at::get_num_threads();
   state.gemm_provider = gemm_provider();
   state.instruction_set = instruction_set();
@@ -114,9 +117,11 @@ TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& 
 
 std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
                                                    CheckpointStore& store) {
-  const std::optional<std::string> newest = store.latest();
+  // Rank 0 tidies up; the others then see the same folder.
+  ranks_.on_first("looking for checkpoints", [&] { store.tidy(); });
+  const std::optional<std::string> newest = store.newest();
   if (resume == "never") {
-    store.remove_after(0);
+    ranks_.on_first("removing checkpoints", [&] { store.remove_after(0); });
     return std::nullopt;
   }
   if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
@@ -125,40 +130,44 @@ std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
   }
   const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
   if (chosen.empty()) return std::nullopt;
-  const TrainState state = CheckpointStore::load(chosen, *optimizer_, optimizer_->parameters());
-  store.remove_after(state.step);
+  const TrainState state = store.load(chosen, *optimizer_, optimizer_->parameters());
+  if (strategy_ != nullptr) strategy_->parameters_changed();
+  ranks_.on_first("removing checkpoints", [&] { store.remove_after(state.step); });
   return state;
 }
 
 int TrainingRun::train(const std::string& resume, bool quiet) {
   const fs::path folder(output_dir_);
   CheckpointStore store((folder / "checkpoints").string(),
-                        settings_.checkpoint.max_recent_checkpoints);
+                        settings_.checkpoint.max_recent_checkpoints, ranks_, strategy_.get());
   const std::optional<TrainState> resumed = resume_from(resume, store);
   const std::int64_t first = resumed ? resumed->step : 0;
-  Progress progress(total_steps_, first, quiet);
+  const bool first_rank = ranks_.is_first();
+  Progress progress(total_steps_, first, quiet || !first_rank);
   if (const std::string note = dropout_note(model_.config); !note.empty()) progress.note(note);
   if (resumed) {
-    adopt_machine(*resumed, progress);
+    adopt_machine(*resumed, world_.size(), progress);
     progress.note("resuming after step " + std::to_string(first) + " of " +
                   std::to_string(total_steps_));
   }
-  MetricsLog training_log((folder / "training.jsonl").string(), first);
+  std::optional<MetricsLog> training_log;
+  if (first_rank) training_log.emplace((folder / "training.jsonl").string(), first);
   std::list<ValidationRun> validation;
   for (const ValidationSet& set : data_.validation)
-    validation.emplace_back(set, folder, first == 0 ? -1 : first);
+    validation.emplace_back(set, folder, first == 0 ? -1 : first, first_rank);
   DataLoader loader(data_.training, loader_options(), resumed ? resumed->loader : LoaderState{});
   const StopSignal stop_signal;
 
   const auto validate = [&](std::int64_t step) {
     for (ValidationRun& set : validation) {
-      if (set.log.last_step() >= step) continue;
+      // The first rank alone knows what is in the log.
+      if (!ranks_.any(set.log && set.log->last_step() < step)) continue;
       const auto start = steady_clock::now();
       // Made when it is first wanted, so that the first step does not wait for it.
       if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, loader_options());
       StepMetrics metrics = evaluate(parts(), set.batches);
       metrics.step = step;
-      set.log.append(validation_line(metrics, seconds_since(start)));
+      if (set.log) set.log->append(validation_line(metrics, seconds_since(start)));
       progress.note(validation_note(set.name, metrics, seconds_since(start)));
     }
   };
@@ -168,20 +177,23 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
 
   for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
     const auto start = steady_clock::now();
+    world_.begin_step(step);
     const StepBatches batches = loader.next();
     const StepMetrics metrics = train_step(parts(), batches, step);
     const double seconds = seconds_since(start);
-    training_log.append(training_line(metrics, seconds, model_.device));
+    if (training_log) training_log->append(training_line(metrics, seconds, model_.device));
     progress.step(metrics, seconds, peak_device_bytes(model_.device).value_or(resident_bytes()));
 
     const bool last = step == total_steps_;
-    const bool stopped = StopSignal::received() != 0 && !last;
+    const bool stopped = ranks_.any(StopSignal::received() != 0) && !last;
     if (!stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps)))
       validate(step);
     const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
     if (settings_.checkpoint.enabled && save) {
-      training_log.sync();
-      for (ValidationRun& set : validation) set.log.sync();
+      ranks_.on_first("saving the logs", [&] {
+        training_log->sync();
+        for (ValidationRun& set : validation) set.log->sync();
+      });
       store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
     }
     if (stopped) {
@@ -196,10 +208,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   }
   progress.finish();
   const std::string final_folder = (folder / "final").string();
-  if (model_.adapter != nullptr)
-    export_adapter(model_, final_folder, base_name());
-  else
-    export_model(model_, final_folder, strategy_.get());
+  export_result(final_folder);
   progress.note("run folder  " + folder.string() + "\n" +
                 (model_.adapter != nullptr ? "adapter     " : "model       ") + final_folder);
   return 0;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "engine/checkpoint/export.h"
+#include "engine/parallel/memory_meter.h"
+#include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
 #include "espalier/ops/op.h"
@@ -45,11 +48,14 @@ void use_kernels(KernelPack& pack) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const EngineCall& call)
-    : settings_(call.option("recipe")), output_dir_(settings_.run.output_dir) {
+TrainingRun::TrainingRun(const EngineCall& call, World& world)
+    : world_(world),
+      ranks_(world),
+      settings_(call.option("recipe")),
+      output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
   // Data first: most mistakes are in it, and it is read in a moment.
-  data_ = open_data(call, settings_, call.flag("quiet"));
+  data_ = open_data(call, settings_, call.flag("quiet") || !ranks_.is_first());
   if (call.request.components.contains("kernels")) use_kernels(*call.create<KernelPack>("kernels"));
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
@@ -61,10 +67,7 @@ TrainingRun::TrainingRun(const EngineCall& call)
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
   load_teacher(call);
-  if (call.request.components.contains("distributed")) {
-    strategy_ = call.create<ParallelStrategy>("distributed");
-    strategy_->apply(*model_.model);
-  }
+  set_up_strategy(call);
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
@@ -82,9 +85,30 @@ TrainingRun::TrainingRun(const EngineCall& call)
     total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
 }
 
+void TrainingRun::set_up_strategy(const EngineCall& call) {
+  if (!call.request.components.contains("distributed")) {
+    if (world_.size() == 1) return;
+    throw_bad_input("several processes train without a strategy", std::to_string(world_.size()),
+                    "a section [distributed]", "the recipe",
+                    "type = \"...\" there; espalier plugins list shows the strategies");
+  }
+  strategy_ = call.create<ParallelStrategy>("distributed");
+  strategy_->set_up(world_);
+  ProblemList problems;
+  strategy_->check(*model_.model, problems);
+  problems.throw_if_any();
+  strategy_->apply(*model_.model);
+}
+
 LoaderOptions TrainingRun::loader_options() const {
-  return espalier::loader_options(settings_, data_.tokenizer.get(),
-                                  model_.model ? model_.model->shape().max_positions : 0);
+  LoaderOptions options =
+      espalier::loader_options(settings_, data_.tokenizer.get(),
+                               model_.model ? model_.model->shape().max_positions : 0);
+  if (strategy_ != nullptr) {
+    options.share_index = strategy_->data_share().index;
+    options.share_count = strategy_->data_share().count;
+  }
+  return options;
 }
 
 void TrainingRun::load_teacher(const EngineCall& call) {
@@ -100,6 +124,33 @@ void TrainingRun::load_teacher(const EngineCall& call) {
 /// How an adapter's config names its base: the hub id, or the folder.
 std::string TrainingRun::base_name() const {
   return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
+}
+
+/// OUTPUT_DIR/final, written by rank 0; the others hand over what they hold.
+void TrainingRun::export_result(const std::string& folder) {
+  if (model_.adapter != nullptr) {
+    ranks_.on_first("exporting the adapter", [&] { export_adapter(model_, folder, base_name()); });
+    return;
+  }
+  if (world_.size() == 1) {
+    export_model(model_, folder);
+    return;
+  }
+  ValueGatherer gatherer(world_, *strategy_, model_.model->parts().parameters);
+  ranks_.on_all("exporting the model", [&] {
+    if (!ranks_.is_first()) {
+      gatherer.serve();
+      return;
+    }
+    std::exception_ptr failure;
+    try {
+      export_model(model_, folder, [&](std::size_t index) { return gatherer.value(index); });
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+    gatherer.finish();
+    if (failure) std::rethrow_exception(failure);
+  });
 }
 
 TrainingParts TrainingRun::parts() {
@@ -135,6 +186,26 @@ MemoryPlan TrainingRun::memory_plan() {
     input.label_tokens = std::max(input.label_tokens, batch.num_label_tokens);
   }
   return plan_memory(input);
+}
+
+StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
+  DataLoader loader(data_.training, loader_options());
+  train_step(parts(), loader.next(), 1);
+  before_second();
+  StepEstimate estimate;
+  for (const auto& parameter : model_.model->parts().parameters)
+    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  for (const auto& parameter : model_.model->parts().added_parameters)
+    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  for (const auto& parameter : optimizer_->parameters())
+    estimate.gradient_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  estimate.optimizer_bytes = optimizer_->state_bytes();
+  const StepBatches batches = loader.next();
+  estimate.micro_batches = static_cast<std::int64_t>(batches.batches.size());
+  const MemoryMeter meter;
+  train_step(parts(), batches, 2);
+  estimate.step_peak_bytes = meter.peak();
+  return estimate;
 }
 
 }  // namespace espalier

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -7,39 +8,60 @@
 
 #include "engine/checkpoint/checkpoint_store.h"
 #include "engine/commands/engine_command.h"
+#include "engine/parallel/rank_agreement.h"
 #include "engine/run/memory_plan.h"
 #include "engine/run/model_loader.h"
 #include "engine/run/run_data.h"
 #include "engine/run/run_settings.h"
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
+#include "espalier/sdk/communicator.h"
 
 namespace espalier {
+
+/// What a rank holds and computes in a step, in bytes.
+struct StepEstimate {
+  std::int64_t parameter_bytes = 0;
+  std::int64_t gradient_bytes = 0;
+  std::int64_t optimizer_bytes = 0;
+  /// Most that a step allocates beyond parameters and optimizer state: gradients, activations, what
+  /// is gathered, buffers of collectives.
+  std::int64_t step_peak_bytes = 0;
+  std::int64_t micro_batches = 0;
+  std::int64_t total_bytes() const { return parameter_bytes + optimizer_bytes + step_peak_bytes; }
+};
 
 /// A recipe made into objects, in the order in which they need each other: model, adapter, data,
 /// loss, objective, optimizer, schedule. Owns all of them.
 class TrainingRun {
  public:
-  explicit TrainingRun(const EngineCall& call);
+  /// `world` outlives the run; every rank makes the same one.
+  TrainingRun(const EngineCall& call, World& world);
 
   /// Trains from where the newest checkpoint left off (`resume`: "auto", "never" or a checkpoint
   /// folder) to the end and exports the model. Returns the exit code: 0, or kStoppedExitCode after
   /// a signal.
   int train(const std::string& resume, bool quiet);
 
+  /// Computes two steps and measures the second; `before_second` is called between them.
+  StepEstimate estimate(const std::function<void()>& before_second);
   /// What the run will hold in memory, from the first rows of the data.
   MemoryPlan memory_plan();
   const LoadedModel& model() const { return model_; }
   std::int64_t total_steps() const { return total_steps_; }
 
  private:
+  void set_up_strategy(const EngineCall& call);
   LoaderOptions loader_options() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
+  void export_result(const std::string& folder);
   TrainingParts parts();
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
   std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
 
+  World& world_;
+  RankAgreement ranks_;
   RunSettings settings_;
   std::string output_dir_;
   RunData data_;

@@ -2,8 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <fnmatch.h>
@@ -122,13 +120,21 @@ void ParameterOptimizer::clear_gradients() {
   for (const auto& parameter : parameters_) parameter->value().mutable_grad().reset();
 }
 
-std::map<std::string, at::Tensor> ParameterOptimizer::state() const {
-  std::map<std::string, at::Tensor> tensors;
+std::vector<ParameterOptimizer::StateTensor> ParameterOptimizer::state_tensors() const {
+  std::vector<StateTensor> tensors;
   for (std::size_t s = 0; s < states_.size(); ++s) {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      tensors.emplace(specs_[s].name + "." + parameters_[i]->name(), states_[s][i]);
+      tensors.push_back({specs_[s].name + "." + parameters_[i]->name(), states_[s][i],
+                         parameters_[i].get(),
+                         specs_[s].layout == OptimizerStateSpec::Layout::kLikeParameter});
     }
   }
+  return tensors;
+}
+
+std::map<std::string, at::Tensor> ParameterOptimizer::state() const {
+  std::map<std::string, at::Tensor> tensors;
+  for (StateTensor& state : state_tensors()) tensors.emplace(state.name, std::move(state.tensor));
   return tensors;
 }
 
@@ -159,18 +165,6 @@ std::int64_t ParameterOptimizer::state_bytes() const {
     }
   }
   return bytes;
-}
-
-double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> gradients = gradients_of(parameters);
-  double sum = 0;
-  if (gradients.empty()) return sum;
-  // One transfer for all: each on its own would wait for the device.
-  const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();
-  const double* value = norms.const_data_ptr<double>();
-  for (std::int64_t i = 0; i < norms.numel(); ++i) sum += value[i] * value[i];
-  return std::sqrt(sum);
 }
 
 void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm,

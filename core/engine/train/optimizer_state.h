@@ -29,6 +29,18 @@ class ESPALIER_API ParameterOptimizer {
   const std::vector<std::shared_ptr<Parameter>>& parameters() const { return parameters_; }
   void clear_gradients();
 
+  /// One tensor of state.
+  struct StateTensor {
+    std::string name;  ///< "<state>.<parameter>"
+    at::Tensor tensor;
+    const Parameter* parameter = nullptr;
+    bool like_parameter = true;  ///< laid out as the parameter; otherwise a scalar
+  };
+  /// All of them; none before the first step.
+  std::vector<StateTensor> state_tensors() const;
+  /// Makes state of zeros where there is none yet.
+  void create_state();
+
   /// State tensors by "<state>.<parameter>"; empty before the first step.
   std::map<std::string, at::Tensor> state() const;
   void load_state(std::map<std::string, at::Tensor> state);
@@ -44,7 +56,6 @@ class ESPALIER_API ParameterOptimizer {
   };
 
   void make_groups(const std::vector<ParameterGroupConfig>& further);
-  void create_state();
 
   std::shared_ptr<Optimizer> optimizer_;
   std::vector<std::shared_ptr<Parameter>> parameters_;
@@ -52,10 +63,6 @@ class ESPALIER_API ParameterOptimizer {
   std::vector<Group> groups_;
   std::vector<std::vector<at::Tensor>> states_;  ///< [spec][parameter]
 };
-
-/// L2 norm over the gradients of all parameters, in float64 so that large sums neither overflow nor
-/// lose digits.
-ESPALIER_API double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters);
 
 /// Scales all gradients by min(1, max_norm / (norm + 1e-6)).
 ESPALIER_API void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,

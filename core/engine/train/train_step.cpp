@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 
 #include <cmath>
 
@@ -45,18 +46,61 @@ void begin_pass(const TrainingParts& parts, std::int64_t step, std::size_t micro
 }
 
 /// Sum of the terms of one micro-batch, each with its divisor; their values are added to `metrics`.
-at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weight,
-                       std::size_t batches, StepMetrics& metrics) {
+at::Tensor weigh_terms(const std::vector<ObjectiveTerm>& terms, double step_weight, double batches,
+                       bool filler, StepMetrics& metrics) {
   at::Tensor total;
   for (const ObjectiveTerm& term : terms) {
-    const double divisor =
-        term.averaged ? std::max(step_weight, 1.0) : static_cast<double>(batches);
-    const at::Tensor share = term.sum * (term.scale / divisor);
+    const double divisor = term.averaged ? std::max(step_weight, 1.0) : batches;
+    const at::Tensor share = term.sum * (filler ? 0.0 : term.scale / divisor);
     metrics.terms[term.name] += share.item<double>();
     if (term.measured_only) continue;
     total = total.defined() ? total + share : share;
   }
   return total;
+}
+
+/// Adds up over ranks with different data.
+void sum_over_data(const TrainingParts& parts, std::initializer_list<double*> numbers,
+                   std::map<std::string, double>* terms = nullptr) {
+  if (parts.strategy == nullptr) return;
+  std::vector<double*> places(numbers);
+  if (terms != nullptr) {
+    for (auto& [name, value] : *terms) places.push_back(&value);
+  }
+  at::Tensor sums =
+      at::empty({static_cast<std::int64_t>(places.size())}, at::TensorOptions().dtype(at::kDouble));
+  for (std::size_t i = 0; i < places.size(); ++i) sums.data_ptr<double>()[i] = *places[i];
+  parts.strategy->sum_over_data(sums);
+  for (std::size_t i = 0; i < places.size(); ++i) *places[i] = sums.data_ptr<double>()[i];
+}
+
+/// Weight, tokens and number of the micro-batches of all ranks.
+struct StepWeight {
+  double weight = 0;
+  double batches = 0;
+};
+
+StepWeight weigh_step(const TrainingParts& parts, const std::vector<Batch>& batches,
+                      StepMetrics& metrics) {
+  StepWeight step;
+  double tokens = 0;
+  double labels = 0;
+  for (const Batch& batch : batches) {
+    if (batch.filler) continue;
+    step.weight += parts.objective.weight(batch);
+    step.batches += 1;
+    tokens += static_cast<double>(batch.num_tokens);
+    labels += static_cast<double>(batch.num_label_tokens);
+  }
+  sum_over_data(parts, {&step.weight, &step.batches, &tokens, &labels});
+  metrics.num_tokens = std::llround(tokens);
+  metrics.num_label_tokens = std::llround(labels);
+  return step;
+}
+
+double norm_of_gradients(const TrainingParts& parts) {
+  return parts.strategy == nullptr ? local_gradient_norm(parts.optimizer.parameters())
+                                   : parts.strategy->gradient_norm(parts.optimizer.parameters());
 }
 
 void require_finite(double value, const char* what, std::int64_t step) {
@@ -75,23 +119,27 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
   StepMetrics metrics;
   metrics.step = step;
   metrics.epoch = batches.epoch;
-  double step_weight = 0;
-  for (const Batch& batch : batches.batches) {
-    step_weight += parts.objective.weight(batch);
-    metrics.num_tokens += batch.num_tokens;
-    metrics.num_label_tokens += batch.num_label_tokens;
-  }
+  const StepWeight step_weight = weigh_step(parts, batches.batches, metrics);
+  // Numbered through all ranks, so that no two draw the same random numbers.
+  const std::size_t first_number =
+      parts.strategy == nullptr
+          ? 0
+          : static_cast<std::size_t>(parts.strategy->data_share().index) * batches.batches.size();
   const ObjectiveContext context = make_context(parts);
   for (std::size_t i = 0; i < batches.batches.size(); ++i) {
-    begin_pass(parts, step, i, /*training=*/true);
+    begin_pass(parts, step, first_number + i, /*training=*/true);
+    if (parts.strategy != nullptr)
+      parts.strategy->begin_micro_batch(i + 1 == batches.batches.size());
     const std::vector<ObjectiveTerm> terms = parts.objective.compute(context, batches.batches[i]);
-    const at::Tensor total = weigh_terms(terms, step_weight, batches.batches.size(), metrics);
+    const at::Tensor total = weigh_terms(terms, step_weight.weight, step_weight.batches,
+                                         batches.batches[i].filler, metrics);
     if (!total.defined()) continue;
     metrics.loss += total.item<double>();
     if (total.requires_grad()) total.backward();
   }
   if (parts.strategy != nullptr) parts.strategy->finish_gradients(parts.model);
-  metrics.grad_norm = gradient_norm(parts.optimizer.parameters());
+  metrics.grad_norm = norm_of_gradients(parts);
+  sum_over_data(parts, {&metrics.loss}, &metrics.terms);
   try {
     require_finite(metrics.loss, "loss", step);
     require_finite(metrics.grad_norm, "gradient norm", step);
@@ -103,25 +151,24 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
     clip_gradients(parts.optimizer.parameters(), metrics.grad_norm, parts.max_norm);
   metrics.lr = parts.lr_scheduler.lr(step - 1, parts.optimizer.base_lr(), parts.total_steps);
   parts.optimizer.step(step, metrics.lr);
+  if (parts.strategy != nullptr) parts.strategy->parameters_changed();
   return metrics;
 }
 
 StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batches) {
   const at::NoGradGuard no_grad;
   StepMetrics metrics;
-  double weight = 0;
-  double sum = 0;
+  const StepWeight total = weigh_step(parts, batches, metrics);
   const ObjectiveContext context = make_context(parts);
   begin_pass(parts, 0, 0, /*training=*/false);
   for (const Batch& batch : batches) {
-    weight += parts.objective.weight(batch);
-    metrics.num_tokens += batch.num_tokens;
-    metrics.num_label_tokens += batch.num_label_tokens;
     for (const ObjectiveTerm& term : parts.objective.compute(context, batch)) {
-      if (term.averaged && !term.measured_only) sum += term.sum.item<double>() * term.scale;
+      if (term.averaged && !term.measured_only && !batch.filler)
+        metrics.loss += term.sum.item<double>() * term.scale;
     }
   }
-  metrics.loss = weight > 0 ? sum / weight : 0.0;
+  sum_over_data(parts, {&metrics.loss});
+  metrics.loss = total.weight > 0 ? metrics.loss / total.weight : 0.0;
   return metrics;
 }
 

@@ -80,6 +80,9 @@ struct Batch {
   std::int64_t num_label_tokens = 0;  ///< positions that are predicted and count
   bool labels_shifted = false;        ///< labels are aligned with the positions that predict them
   std::vector<std::int64_t> samples;  ///< global sample numbers, for messages
+  /// Stands in where this rank has fewer micro-batches than others: it is computed, so that all
+  /// ranks take part in the same collectives, and counts nothing.
+  bool filler = false;
 
   at::Tensor get(const std::string& name) const {
     const auto found = tensors.find(name);

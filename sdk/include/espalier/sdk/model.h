@@ -158,6 +158,9 @@ struct ModelShape {
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
   bool recurrent = false;  ///< some layers carry a state along the text (Mamba)
+  /// Why ranks can't share the heads and the inner dimension of its layers; empty: they can, by the
+  /// axes of the parameters.
+  std::string undivided;
 };
 
 /// A model built by a plugin; first on the meta device, then given values by the engine. One thread

@@ -89,6 +89,8 @@ class ESPALIER_API Parameter {
   }
   /// Lays a gathered tensor over the leaf, or takes it away when undefined.
   void set_view(at::Tensor view) { view_ = std::move(view); }
+  /// Undefined where nothing lies over the leaf.
+  const at::Tensor& view() const { return view_; }
 
   /// Another parameter of the same shape that modules multiply with instead (a copy that an adapter
   /// trains), or nullptr.

@@ -1,0 +1,37 @@
+#include "engine/checkpoint/export.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "engine/checkpoint/checkpoint_store.h"
+#include "engine/commands/engine_command.h"
+#include "engine/run/model_loader.h"
+#include "espalier/base/error.h"
+
+namespace espalier {
+
+int run_export(const EngineCall& call) {
+  const Value& recipe = call.option("recipe");
+  ModelLoadOptions options;
+  options.dtype = recipe.find_path("model.dtype")->as_string();
+  options.device = "cpu";
+  options.seed = static_cast<std::uint64_t>(recipe.find_path("seed")->as_int());
+  const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
+                                        options, call.adapter("peft"));
+  std::vector<std::shared_ptr<Parameter>> parameters = loaded.model->parts().parameters;
+  if (loaded.adapter != nullptr) {
+    const auto& added = loaded.adapter->parameters();
+    parameters.insert(parameters.end(), added.begin(), added.end());
+  }
+  load_trained_values(call.text("checkpoint"), parameters);
+  const std::string output = call.text("output");
+  const std::string base = recipe.find_path("model.path")->as_string();
+  if (loaded.adapter != nullptr)
+    export_adapter(loaded, output, std::filesystem::is_directory(base) ? loaded.folder : base);
+  else
+    export_model(loaded, output);
+  std::printf("%s in %s\n", loaded.adapter != nullptr ? "adapter" : "model", output.c_str());
+  return 0;
+}
+
+}  // namespace espalier
