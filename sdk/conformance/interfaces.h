@@ -15,5 +15,6 @@ std::span<const Check> model_checks();
 std::span<const Check> objective_checks();
 std::span<const Check> optimizer_checks();
 std::span<const Check> schedule_checks();
+std::span<const Check> strategy_checks();
 
 }  // namespace espalier::conformance

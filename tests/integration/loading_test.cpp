@@ -248,19 +248,15 @@ TEST_P(EveryRowKind, RanksShareTheRowsOfOneProcessWhateverTheirNumber) {
       ranks.push_back(std::make_unique<DataLoader>(dataset, options));
     }
     for (int step = 0; step < 25; ++step) {
-      std::vector<std::int64_t> expected;
-      std::vector<std::int64_t> joined;
-      const auto append = [](std::vector<std::int64_t>& all, const Batch& batch) {
-        const auto tokens = tokens_of(batch);
-        all.insert(all.end(), tokens.begin(), tokens.end());
-      };
-      for (const Batch& batch : alone.next().batches) append(expected, batch);
+      std::multiset<std::int64_t> expected;
+      std::multiset<std::int64_t> joined;
+      for (const Batch& batch : alone.next().batches) expected.merge(tokens_of(batch));
       std::set<std::size_t> counts;
       for (const auto& rank : ranks) {
         const StepBatches own = rank->next();
         counts.insert(own.batches.size());
         for (const Batch& batch : own.batches) {
-          if (!batch.filler) append(joined, batch);
+          if (!batch.filler) joined.merge(tokens_of(batch));
         }
       }
       EXPECT_EQ(expected, joined) << world << " ranks, step " << step;
