@@ -41,8 +41,10 @@ namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
-      {"adapter", run_adapter}, {"conformance", run_conformance}, {"generate", run_generate},
-      {"score", run_score},     {"parity", run_parity},           {"train", run_train}};
+      {"adapter", run_adapter},   {"conformance", run_conformance},
+      {"estimate", run_estimate}, {"export", run_export},
+      {"generate", run_generate}, {"score", run_score},
+      {"parity", run_parity},     {"train", run_train}};
   plugin::PluginHost host;
   host.load(request.plugins);
   return kCommands.at(request.command)({request, host});
