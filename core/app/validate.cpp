@@ -12,7 +12,7 @@
 #include "app/validation_sample.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
-#include "espalier/base/suggest.h"
+#include "espalier/sdk/plugin.h"
 #include "plugin/contract_checks.h"
 #include "plugin/dependencies.h"
 
@@ -87,6 +87,7 @@ class Validator {
     for (const ComponentDescriptor& component : candidate_.plugin->manifest.components) {
       const plugin::ComponentRef ref{candidate_.plugin, &component};
       const Value entry = samples.entry(component.name);
+      const Array of_interface = interface_checks(component.interface);
       for (const plugin::ContractCheck& check : plugin::contract_checks()) {
         if (!check.each_component || !wanted(check.id, check.level)) continue;
         add_component(ref, entry, std::string(check.id), check.level, std::string(check.text),
@@ -94,7 +95,7 @@ class Validator {
                         check.run({candidate_.path, &catalog_, ref, config}, report);
                       });
       }
-      for (const Value& check : interface_checks(component.interface)) {
+      for (const Value& check : of_interface) {
         const std::string id = check.find("id")->as_string();
         const int level = static_cast<int>(check.find("level")->as_int());
         if (!wanted(id, level)) continue;
@@ -118,11 +119,15 @@ class Validator {
         if (entry.find("config") != nullptr) throw;
         return report.skip("conformance.json gives no config: " + error.problems().front().what);
       }
+      if (candidate_.plugin->manifest.tier == kStablePluginTier &&
+          (flags_.level < 2 || !has_engine()))
+        return report.skip("components in C are made by the engine: --level 2");
       runner(config, folder.path(), report);
     });
   }
 
-  /// The engine's list of checks; empty without an engine.
+  /// The engine's list of checks; empty without an engine. Asking for it also lets this process,
+  /// and the children that it forks, make components in C.
   Array interface_checks(const std::string& interface) const {
     if (flags_.level < 2 || !has_engine()) return {};
     EngineRequest request;

@@ -64,7 +64,11 @@ ComponentDescriptor component(const char* interface, const char* name, const cha
   component.name = text(name);
   component.doc = text(doc);
   component.schema = std::move(schema);
-  component.create = [structure, interface](const Value& config) -> std::shared_ptr<void> {
+  component.create = [structure, interface, schema = component.schema,
+                      name = component.name](const Value& config) -> std::shared_ptr<void> {
+    ProblemList problems;
+    check_config(schema, config, name, problems, {"type"});
+    problems.throw_if_any();
     const auto factory = factories().find(interface);
     if (factory == factories().end())
       throw Error({ErrorCode::kUnsupported,
