@@ -45,6 +45,8 @@ int dispatch(const EngineRequest& request) {
       {"adapter", run_adapter},
       {"conformance", run_conformance},
       {"data inspect", run_data_inspect},
+      {"estimate", run_estimate},
+      {"export", run_export},
       {"generate", run_generate},
       {"machine", run_machine},
       {"score", run_score},

@@ -23,6 +23,12 @@ std::int64_t product(const std::vector<std::int64_t>& sizes, std::size_t from) {
   return product;
 }
 
+/// Whether nothing else refers to the tensor or its memory, so that it may be added to.
+bool is_own(const at::Tensor& tensor) {
+  return tensor.use_count() == 1 && tensor.storage().use_count() == 1 &&
+         tensor.is_non_overlapping_and_dense();
+}
+
 /// Copies the rows of every rank from [ranks, padded size] into the whole.
 void unpack_rows(const at::Tensor& whole, const at::Tensor& received, std::int64_t offset,
                  std::int64_t rows, std::int64_t row_size, int ranks) {
@@ -178,15 +184,15 @@ void ShardedGroup::clear_views() {
   for (const Member& member : members_) member.parameter->set_view({});
 }
 
-void ShardedGroup::add_gradients(const std::vector<at::Tensor>& gradients, bool reduce) {
+void ShardedGroup::add_gradients(std::vector<at::Tensor> gradients, bool reduce) {
   const at::NoGradGuard no_grad;
   for (std::size_t i = 0; i < trained_.size(); ++i) {
     if (!gradients[i].defined()) continue;
     Member& member = members_[trained_[i]];
     if (member.kept_gradient.defined())
       member.kept_gradient.add_(gradients[i]);
-    else if (reduce)
-      member.kept_gradient = gradients[i];  // read at once, so it needs no copy
+    else if (reduce || (gradients[i].scalar_type() == setup_->reduce_dtype && is_own(gradients[i])))
+      member.kept_gradient = std::move(gradients[i]);  // read at once, or nobody else's
     else
       member.kept_gradient = gradients[i].to(setup_->reduce_dtype, false, /*copy=*/true);
   }
@@ -197,14 +203,15 @@ void ShardedGroup::add_gradients(const std::vector<at::Tensor>& gradients, bool 
 void ShardedGroup::write_gradient(const at::Tensor& input, const Member& member,
                                   std::int64_t offset) const {
   const int ranks = setup_->shard->size();
-  const at::Tensor gradient =
-      member.kept_gradient.defined() ? member.kept_gradient.reshape({-1}) : at::Tensor();
+  const at::Tensor& gradient = member.kept_gradient;
   for (int rank = 0; rank < ranks; ++rank) {
     const auto [begin, end] = rows_of(member.rows, rank, ranks);
     const at::Tensor place = input.select(0, rank).narrow(0, offset, member.padded_size() + 1);
     const std::int64_t count = (end - begin) * member.row_size;
     if (gradient.defined()) {
-      place.narrow(0, 0, count).copy_(gradient.narrow(0, begin * member.row_size, count));
+      // Row by row: a gradient may be laid out the other way round.
+      const at::Tensor rows = gradient.narrow(0, begin, end - begin);
+      place.narrow(0, 0, count).view(rows.sizes()).copy_(rows);
       place.narrow(0, count, member.padded_size() - count).zero_();
     } else {
       place.zero_();

@@ -54,7 +54,7 @@ class ShardedGroup {
 
   /// Takes gradients of the trained parameters, in their order; undefined where there is none. With
   /// `reduce` the sums of this and of what was kept begin to travel to the ranks that own the rows.
-  void add_gradients(const std::vector<at::Tensor>& gradients, bool reduce);
+  void add_gradients(std::vector<at::Tensor> gradients, bool reduce);
   /// Waits for the sums under way and adds them to the gradients of the leaves.
   void finish_reduce();
   /// At the end of a step: reduces what has not been, waits, and forgets.

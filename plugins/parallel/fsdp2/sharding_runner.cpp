@@ -9,6 +9,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// In place of the index of a group.
+constexpr std::int64_t kRoot = -1;
+constexpr std::int64_t kHead = -2;
+
 /// The tensors of a block's state that autograd follows, in order.
 std::vector<at::Tensor*> followed_tensors(BlockState& state) {
   std::vector<at::Tensor*> followed;
@@ -41,18 +45,22 @@ struct Entry : torch::autograd::Function<Entry> {
     return outputs;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
+  /// By reference: the gradients of whole parameters are to be freed as soon as they are copied.
+  static variable_list backward(AutogradContext* context, variable_list& gradients) {
     auto* runner = reinterpret_cast<ShardingRunner*>(context->saved_data["runner"].toInt());
     const std::int64_t group = context->saved_data["group"].toInt();
     const auto inputs = static_cast<std::ptrdiff_t>(context->saved_data["inputs"].toInt());
     const auto shards = static_cast<std::size_t>(context->saved_data["shards"].toInt());
-    const variable_list of_wholes(gradients.begin() + inputs, gradients.end());
-    if (group < 0)
-      runner->end_root_backward(of_wholes);
-    else
-      runner->end_backward(static_cast<std::size_t>(group), of_wholes);
-    // Gradients of the shards arrive by another way: through the ranks.
     variable_list result(gradients.begin(), gradients.begin() + inputs);
+    variable_list of_wholes(std::make_move_iterator(gradients.begin() + inputs),
+                            std::make_move_iterator(gradients.end()));
+    if (group == kRoot)
+      runner->end_root_backward(std::move(of_wholes));
+    else if (group == kHead)
+      runner->end_head_backward(std::move(of_wholes));
+    else
+      runner->end_backward(static_cast<std::size_t>(group), std::move(of_wholes));
+    // Gradients of the shards arrive by another way: through the ranks.
     result.resize(static_cast<std::size_t>(inputs) + 2 * shards + 2);
     return result;
   }
@@ -97,28 +105,29 @@ ShardingRunner::ShardingRunner(
   in_backward_.resize(groups_.size());
 }
 
-void ShardingRunner::expose_root() {
+void ShardingRunner::expose_root(std::int64_t group) {
   if (root_ == nullptr) return;
   root_->gather();
   variable_list wholes = root_->trained_wholes();
-  root_has_history_ = at::GradMode::is_enabled();
-  if (root_has_history_ && !wholes.empty())
-    wholes = enter({}, root_->trained_shards(), wholes, this, -1);
+  if (at::GradMode::is_enabled() && !wholes.empty()) {
+    if (group == kRoot) ++root_passes_;
+    wholes = enter({}, root_->trained_shards(), wholes, this, group);
+  }
   root_->set_views(wholes);
 }
 
 std::shared_ptr<void> ShardingRunner::head_scope(const std::vector<std::shared_ptr<Parameter>>&) {
-  // A pass without gradients (a reference model) may have come between the forward pass and this.
-  if (root_ != nullptr &&
-      (!root_->gathered() || (at::GradMode::is_enabled() && !root_has_history_)))
-    expose_root();
+  // An entry of its own: the gradient of a weight that embedding and head share then comes in two
+  // parts, the first of which is kept when the second is made; autograd would hold both and their
+  // sum. And a pass without gradients (a reference model) may have come after the forward pass.
+  expose_root(kHead);
   return nullptr;
 }
 
 BlockState ShardingRunner::run(Block& block, BlockState state, const BatchContext& context) {
   const auto found = group_of_.find(&block);
   if (found == group_of_.end()) {
-    if (!state.hidden.defined() || root_ == nullptr || !root_->gathered()) expose_root();
+    if (!state.hidden.defined() || root_ == nullptr || !root_->gathered()) expose_root(kRoot);
     return block.forward(std::move(state), context);
   }
   const std::size_t index = found->second;
@@ -158,19 +167,25 @@ void ShardingRunner::begin_backward(std::size_t index) {
     groups_[index - i]->start_gather();
 }
 
-void ShardingRunner::end_backward(std::size_t index, const std::vector<at::Tensor>& gradients) {
+void ShardingRunner::end_backward(std::size_t index, std::vector<at::Tensor> gradients) {
   ShardedGroup& group = *groups_[index];
   // Several passes through a block may be in one backward pass; the last frees.
   if (in_backward_[index] > 0 && --in_backward_[index] == 0) group.free();
   if (gradients.empty()) return;
   // One reduction travels while the next block computes; more would hold more memory.
   if (reduce_ && reducing_ != nullptr && reducing_ != &group) reducing_->finish_reduce();
-  group.add_gradients(gradients, reduce_);
+  group.add_gradients(std::move(gradients), reduce_);
   if (reduce_) reducing_ = &group;
 }
 
-void ShardingRunner::end_root_backward(const std::vector<at::Tensor>& gradients) {
-  root_->add_gradients(gradients, reduce_);
+void ShardingRunner::end_root_backward(std::vector<at::Tensor> gradients) {
+  // The end of the last pass of a step: nothing needs the root any more.
+  if (--root_passes_ == 0 && reduce_) root_->free();
+  root_->add_gradients(std::move(gradients), reduce_);
+}
+
+void ShardingRunner::end_head_backward(std::vector<at::Tensor> gradients) {
+  root_->add_gradients(std::move(gradients), /*reduce=*/false);
 }
 
 void ShardingRunner::finish_step() {
@@ -185,6 +200,7 @@ void ShardingRunner::free_all() {
     in_backward_[i] = 0;
     groups_[i]->free();
   }
+  root_passes_ = 0;
   if (root_ != nullptr) {
     root_->clear_views();
     root_->free();

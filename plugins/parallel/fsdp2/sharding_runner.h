@@ -40,11 +40,12 @@ class ShardingRunner final : public BlockRunner {
 
   /// Called by the backward pass of a block's outputs and inputs.
   void begin_backward(std::size_t group);
-  void end_backward(std::size_t group, const std::vector<at::Tensor>& gradients);
-  void end_root_backward(const std::vector<at::Tensor>& gradients);
+  void end_backward(std::size_t group, std::vector<at::Tensor> gradients);
+  void end_root_backward(std::vector<at::Tensor> gradients);
+  void end_head_backward(std::vector<at::Tensor> gradients);
 
  private:
-  void expose_root();
+  void expose_root(std::int64_t group);
 
   std::unique_ptr<ShardedGroup> root_;
   std::vector<std::unique_ptr<ShardedGroup>> groups_;  ///< in the order of the blocks
@@ -53,7 +54,7 @@ class ShardingRunner final : public BlockRunner {
   PrefetchDepth prefetch_;
   RunBlock run_block_;
   bool reduce_ = true;
-  bool root_has_history_ = false;
+  int root_passes_ = 0;               ///< forward passes whose backward pass has not ended
   ShardedGroup* reducing_ = nullptr;  ///< whose sums travel; the one before has arrived
 };
 
