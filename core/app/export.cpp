@@ -24,7 +24,7 @@ constexpr const char* kText =
 
 /// The checkpoint folder that was meant.
 fs::path find_checkpoint(const std::string& given) {
-  const fs::path folder = fs::absolute(given).lexically_normal();
+  fs::path folder = fs::absolute(given).lexically_normal();
   const fs::path pointer = folder / "checkpoints" / "LATEST";
   if (fs::exists(folder / "state.json")) return folder;
   if (!fs::exists(pointer)) {

@@ -11,6 +11,7 @@ full_disk  the disk is full from some write on: exit code 5, no half-written che
 damaged    a checkpoint with a file missing, cut short, or of another checkpoint is refused with one message
 reshard    checkpoints of each of several arrangements of ranks are resumed by each other one, with the same curve
 export     espalier export makes of a checkpoint what the run exports
+estimate   espalier estimate agrees with what the strategies promise
 errors     a mistake in the data is reported by the rank that met it, and all end
 """
 
@@ -262,6 +263,31 @@ def export(options, work):
         require((half / "model.safetensors").read_bytes() != run.weights(), f"{name}: the same model two steps before")
 
 
+def estimate(options, work):
+    """What a rank would hold and send, against what the strategies are made for."""
+    def figures(distributed, world):
+        run = Run(options, work / "planned", distributed=distributed)
+        result = subprocess.run([options.program, "estimate", str(run.recipe), "--world", str(world), "--json"], check=True,
+                                capture_output=True, text=True)
+        require(not run.output.exists(), "planning wrote something")
+        figures = json.loads(result.stdout)
+        return figures["memory_of_a_rank"], figures["communication_of_a_step"]
+
+    whole, nothing = figures(DDP, 1)
+    require(nothing["bytes_sent"] == 0, "one process sends something")
+    _, sent = figures(DDP, 4)
+    gradients = 2 * 3 / 4 * whole["gradients"]
+    require(gradients <= sent["bytes_sent"] <= 1.02 * gradients + 1000, f"ddp sends {sent}, gradients {gradients}")
+    for world in (2, 4, 1024):
+        memory, sent = figures(FSDP, world)
+        for part in ("parameters", "gradients", "optimizer"):
+            # Runs of rows are rounded up, to a row of each parameter at least.
+            require(memory[part] <= whole[part] / world * 1.1 + 10000, f"{part} of {world} ranks: {memory}, alone {whole}")
+    require(sent["by_collective"]["all_gather"]["calls"] > 0, f"nothing is gathered: {sent}")
+    memory, _ = figures(TP, 4)
+    require(memory["parameters"] <= whole["parameters"] / 2, f"tensor parallel: {memory}, alone {whole}")
+
+
 def errors(options, work):
     """A recipe that is wrong is refused once; what only a rank meets is told with its rank."""
     run = Run(options, work / "wrong", distributed='type = "fsdp2"\ntp_size = 3\ndp_size = 7')
@@ -274,7 +300,7 @@ def errors(options, work):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "export", "errors"])
+    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "export", "estimate", "errors"])
     parser.add_argument("--program", required=True)
     parser.add_argument("--library", type=pathlib.Path)
     parser.add_argument("--fixtures", type=pathlib.Path, required=True)
