@@ -196,6 +196,7 @@ int validate_plugin(const std::vector<std::string>& arguments) {
   plugin::CatalogOptions catalog_options;
   const Flags flags = parse(arguments, catalog_options);
   catalog_options.files.insert(catalog_options.files.begin(), flags.file);
+  catalog_options.files_replace = true;
   const plugin::Catalog catalog = plugin::Catalog::scan(catalog_options);
   const Candidate& candidate = catalog.candidates().front();
   if (!fs::exists(flags.file)) catalog.require_named();

@@ -105,7 +105,7 @@ Catalog Catalog::scan(const CatalogOptions& options) {
     for (const std::string& folder : installation_folders())
       catalog.add_folder(folder, kInstallationOrigin);
   }
-  catalog.settle_duplicates();
+  catalog.settle_duplicates(options.files_replace);
   if (!options.lock_file.empty()) catalog.refuse_unlocked(options.lock_file);
   for (const Candidate& candidate : catalog.candidates_) {
     if (candidate.verdict == Verdict::kAccepted) catalog.plugins_.push_back(candidate.plugin);
@@ -159,7 +159,7 @@ void Catalog::add_file(const std::string& file, const std::string& origin) {
   candidates_.push_back(std::move(candidate));
 }
 
-void Catalog::settle_duplicates() {
+void Catalog::settle_duplicates(bool files_replace) {
   std::map<std::string, std::vector<Candidate*>> by_id;
   for (Candidate& candidate : candidates_) {
     if (candidate.plugin) by_id[candidate.id].push_back(&candidate);
@@ -168,6 +168,20 @@ void Catalog::settle_duplicates() {
     if (same_id.size() < 2) continue;
     const std::vector<Candidate*> different = set_copies_apart(same_id);
     if (different.size() < 2) continue;
+    if (files_replace && different.front()->origin == kFileOrigin &&
+        different[1]->origin != kFileOrigin) {
+      for (Candidate* candidate : different) {
+        if (candidate == different.front()) continue;
+        candidate->verdict = Verdict::kRefused;
+        candidate->problems = {{ErrorCode::kBadPlugin,
+                                "another file of this plugin was named",
+                                different.front()->path,
+                                {},
+                                candidate->path,
+                                {}}};
+      }
+      continue;
+    }
     std::string paths;
     for (const Candidate* candidate : different)
       paths += (paths.empty() ? "" : "\n") + candidate->path;

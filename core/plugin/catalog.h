@@ -17,6 +17,9 @@ struct CatalogOptions {
   std::vector<std::string> folders;  ///< --plugin-path
   bool environment = true;           ///< ESPALIER_PLUGIN_PATH, folders separated by ':'
   bool installation = true;          ///< the folder that Espalier's own plugins are installed in
+  /// Files of `files` stand in for other files of the same id: an author tries out a plugin that is
+  /// also installed.
+  bool files_replace = false;
   /// --locked: a lock file; plugins that it does not have, or as another file, are refused.
   std::string lock_file;
 };
@@ -83,7 +86,7 @@ class Catalog {
  private:
   void add_folder(const std::string& folder, const std::string& origin);
   void add_file(const std::string& file, const std::string& origin);
-  void settle_duplicates();
+  void settle_duplicates(bool files_replace);
   void refuse_unlocked(const std::string& lock_file);
   [[noreturn]] void refuse_unknown(std::string_view interface, std::string_view name,
                                    const std::string& where) const;

@@ -96,6 +96,17 @@ TEST_F(ZooCommands, AFileThatIsNoPluginIsReportedAsACheck) {
   EXPECT_EQ(check_of(report, "load.manifest")->find("outcome")->as_string(), "fail");
 }
 
+TEST_F(ZooCommands, APluginThatIsInstalledTooCanBeValidated) {
+  zoo("zoo_losses", "installed");
+  const testing::TemporaryFolder elsewhere;
+  const std::string newer = elsewhere.file("newer.espalier.so");
+  fs::copy_file(folder_.file("installed.espalier.so"), newer);
+  ASSERT_EQ(testing::run_process({"/usr/bin/strip", newer}).exit_code, 0);
+  const auto result =
+      run_espalier({"plugins", "validate", newer, "--level", "1", "--plugin-path", folder_.path()});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+}
+
 TEST_F(ZooCommands, ALockFileShutsOutWhatItDoesNotHave) {
   zoo("zoo_losses");
   const std::string lock = folder_.file("plugins.lock");
