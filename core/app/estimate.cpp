@@ -12,9 +12,9 @@ namespace {
 
 constexpr const char* kText =
     "Says what a rank of a run on several processes would hold and send, without the others: one "
-    "process\n"
+    "process "
     "computes two steps as rank 0 of a world of that size, with collectives that only count. "
-    "Nothing is\n"
+    "Nothing is "
     "written.";
 
 }  // namespace

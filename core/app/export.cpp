@@ -16,10 +16,10 @@ namespace fs = std::filesystem;
 constexpr const char* kText =
     "Makes a Hugging Face folder of a checkpoint, whatever number of processes wrote it: the "
     "model, "
-    "or\n"
+    "or "
     "the adapter of a run with [peft]. CHECKPOINT is a folder such as "
     "RUN/checkpoints/step-00000050, "
-    "or\n"
+    "or "
     "RUN for its newest.";
 
 /// The checkpoint folder that was meant.

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdio>
 #include <set>
+#include <sstream>
 #include <string_view>
 
 #include "app/terminal.h"
@@ -356,7 +357,9 @@ void Options::store_option(const Option& option, const std::string& value,
 }
 
 void Options::print_help() const {
-  std::printf("Usage: espalier %s\n\n%s\n", usage_.c_str(), wrap(text_, kHelpWidth, 0).c_str());
+  std::printf("Usage: espalier %s\n\n", usage_.c_str());
+  std::istringstream lines(text_);
+  for (std::string line; std::getline(lines, line);) std::puts(wrap(line, kHelpWidth, 0).c_str());
   std::vector<std::pair<std::string, std::string>> arguments;
   std::vector<std::pair<std::string, std::string>> options;
   for (const Option& option : options_) {

@@ -24,9 +24,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kText =
     "Trains as the recipe says, goes on from the newest checkpoint of its run folder, and exports "
-    "the\n"
+    "the "
     "model in Hugging Face format to OUTPUT_DIR/final. Any key of the recipe can be set on the "
-    "command\n"
+    "command "
     "line: --optimizer.lr=2e-4. SIGINT or SIGTERM saves a checkpoint at the next step and exits "
     "with 75.";
 
