@@ -53,8 +53,8 @@ std::int64_t DataLoader::index_of(std::int64_t number) {
   return (*order)[place];
 }
 
-/// Whether this share's batches need the sample. Rows of several samples need the lengths of all, so
-/// that every rank forms the same ones.
+/// Whether this share's batches need the sample. Rows of several samples need the lengths of all,
+/// so that every rank forms the same ones.
 bool DataLoader::in_share(std::int64_t number) const {
   if (options_.share_count == 1 || options_.rows.kind != RowKind::kSample) return true;
   const bool endless = size_ == Dataset::kEndless;
