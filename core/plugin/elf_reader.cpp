@@ -128,9 +128,9 @@ std::vector<ElfReader::Symbol> ElfReader::dynamic_symbols() const {
     for (std::size_t i = 0; i < symbols.size() / sizeof(Elf64_Sym); ++i) {
       const auto symbol = record_at<Elf64_Sym>(symbols, i);
       const unsigned visibility = ELF64_ST_VISIBILITY(symbol.st_other);
-      found.push_back({string_at(strings, symbol.st_name), ELF64_ST_BIND(symbol.st_info),
-                       symbol.st_shndx != SHN_UNDEF,
-                       visibility == STV_DEFAULT || visibility == STV_PROTECTED});
+      found.push_back(
+          {string_at(strings, symbol.st_name), static_cast<unsigned>(ELF64_ST_BIND(symbol.st_info)),
+           symbol.st_shndx != SHN_UNDEF, visibility == STV_DEFAULT || visibility == STV_PROTECTED});
     }
   }
   return found;
