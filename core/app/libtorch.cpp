@@ -78,7 +78,7 @@ std::string libtorch_place() {
   const std::string engine = folder + "/libespalier_engine.so";
   std::error_code error;
   if (!fs::exists(engine, error)) return "not needed: this build has no engine";
-  const std::string first = search_path().substr(0, search_path().find(':'));
+  std::string first = search_path().substr(0, search_path().find(':'));
   if (!first.empty() && fs::exists(first + "/libtorch_cpu.so", error)) return first;
   try {
     const MappedFile file(engine);

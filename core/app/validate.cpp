@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using plugin::Candidate;
-using plugin::ContractSubject;
 
 struct Flags {
   std::string file;

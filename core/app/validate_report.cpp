@@ -23,7 +23,7 @@ std::int64_t count(const Validation& validation, Outcome outcome) {
 }
 
 std::string coloured(Outcome outcome) {
-  const std::string name(outcome_name(outcome));
+  std::string name(outcome_name(outcome));
   if (!use_colour(STDOUT_FILENO)) return name;
   const char* colours[] = {"32", "33", "36", "31"};
   return std::string("\033[") + colours[static_cast<int>(outcome)] + "m" + name + "\033[0m";
