@@ -1,9 +1,6 @@
 #include "plugin/contract_checks.h"
 
 #include <malloc.h>
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
-#endif
 
 #include <chrono>
 #include <thread>
@@ -13,6 +10,10 @@
 #include "plugin/dependencies.h"
 #include "plugin/elf_reader.h"
 #include "plugin/plugin_host.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" std::size_t __sanitizer_get_current_allocated_bytes();  // GCC ships no header for it
+#endif
 
 namespace espalier::plugin {
 namespace {
