@@ -38,6 +38,14 @@ void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const s
                                          Value(Table())};
 }
 
+void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
+                const config::ResolvedRecipe& recipe) {
+  for (const config::ComponentUse& use : recipe.components)
+    request.components[use.path] = {use.component, use.config};
+  add_model(request, catalog, recipe.model.path);
+  add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
+}
+
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
                  const std::string& folder) {
   if (folder.empty()) return;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "app/options.h"
+#include "config/recipe.h"
 #include "plugin/catalog.h"
 #include "plugin/engine_request.h"
 
@@ -17,6 +18,11 @@ void add_device_option(Options& options, std::string& device);
 
 /// The same for the model that a recipe's [teacher_model] names; nothing for "".
 void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+
+/// Puts everything that a recipe's run is made of into the request: its components, model and
+/// teacher.
+void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
+                const config::ResolvedRecipe& recipe);
 
 /// Puts the folder of an adapter and the component that reads it into the request; nothing for "".
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder);

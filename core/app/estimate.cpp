@@ -54,10 +54,7 @@ int run_estimate(const std::vector<std::string>& arguments) {
   table.set("bandwidth", bandwidth);
   table.set("json", json);
   request.options = std::move(table);
-  for (const config::ComponentUse& use : recipe.components)
-    request.components[use.path] = {use.component, use.config};
-  add_model(request, catalog, recipe.model.path);
-  add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
+  add_recipe(request, catalog, recipe);
   return run_engine(std::move(request), catalog);
 }
 
