@@ -32,6 +32,7 @@ LEFTOVER = re.compile(r"^\.saving-|^\.removing-|\.tmp\.|\.writing$|\.old$")
 PEER_FAILED, IO, STOPPED = 6, 5, 75
 LIMIT_SECONDS = 30
 TIMEOUT = 150
+STEPS = 120  # the ranks do one in a few ms: a signal at a step below the last third finds them at work
 
 RECIPE = """
 seed = 7
@@ -127,11 +128,11 @@ def wait_for(condition, what):
     end = time.monotonic() + TIMEOUT
     while not condition():
         require(time.monotonic() < end, f"waited in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(0.002)
 
 
 def reference(options, work, ranks, distributed):
-    run = Run(options, work / f"alone_{ranks}", steps=40, every=5, distributed=distributed)
+    run = Run(options, work / f"alone_{ranks}", steps=STEPS, every=STEPS // 8, distributed=distributed)
     return run.train(ranks), run.weights()
 
 
@@ -139,9 +140,9 @@ def kills(options, work):
     ranks, rng = 3, random.Random(options.seed)
     curve, weights = reference(options, work, ranks, FSDP)
     for number in range(options.kills):
-        run = Run(options, work / f"killed_{number}", steps=40, every=5)
+        run = Run(options, work / f"killed_{number}", steps=STEPS, every=STEPS // 8)
         process = run.start(ranks)
-        at = rng.randrange(0, 38)
+        at = rng.randrange(0, STEPS * 2 // 3)
         wait_for(lambda: run.steps_done() >= at or process.poll() is not None, f"step {at}")
         victim = rng.randrange(ranks)
         require(len(children(process)) == ranks, "the run ended before it was to be killed")
@@ -175,20 +176,20 @@ def hang(options, work):
 
 def signals(options, work):
     curve, weights = reference(options, work, 2, FSDP)
-    run = Run(options, work / "signalled", steps=40, every=1000)
+    run = Run(options, work / "signalled", steps=STEPS, every=1000)
     process = run.start(2)
     wait_for(lambda: run.steps_done() >= 3, "some steps")
     process.send_signal(signal.SIGTERM)
     code, text = run.finish(process)
     require(code == STOPPED, f"exit code {code}\n{text}")
-    require(3 <= run.steps_done() < 40, f"{run.steps_done()} steps")
+    require(3 <= run.steps_done() < STEPS, f"{run.steps_done()} steps")
     require(run.train(2) == curve and run.weights() == weights, "the resumed run takes another path")
 
 
 def full_disk(options, work):
     curve, weights = reference(options, work, 2, FSDP)
     for at in options.full_at:
-        run = Run(options, work / f"full_{at}", steps=40, every=5)
+        run = Run(options, work / f"full_{at}", steps=STEPS, every=STEPS // 8)
         environment = {"LD_PRELOAD": str(options.library), "FAULT_FOLDER": str(run.output / "checkpoints"),
                        "FAULT_AT": str(at), "FAULT_KIND": "enospc"}
         code, text = run.finish(run.start(2, environment=environment))
