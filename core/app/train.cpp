@@ -155,7 +155,7 @@ int run_train(const std::vector<std::string>& arguments) {
   request.options = std::move(table);
   for (const config::ComponentUse& use : recipe.components)
     request.components[use.path] = {use.component, use.config};
-  add_model(request, catalog, recipe.model.path);
+  add_model(request, catalog, recipe.model.path, provider_choice(recipe.model));
   add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
   if (dry_run && !quiet && !json && first_rank)
     std::printf("%s\n", config::dump_toml(recipe.tree).c_str());
