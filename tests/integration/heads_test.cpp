@@ -90,7 +90,7 @@ TEST_P(HeadParity, AreExportedUnderTheNamesTheyWereReadFrom) {
   const LoadedModel loaded = load(library_, folder(), embeds ? "embedding" : "auto");
   const testing::TemporaryFolder temporary;
   const std::string exported = temporary.file("exported");
-  export_model(loaded, exported, nullptr);
+  export_model(loaded, exported);
   const auto original = read_tensors(folder() + "/model.safetensors");
   const auto written = read_tensors(exported + "/model.safetensors");
   ASSERT_EQ(written.size(), original.size());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "espalier/base/error.h"
@@ -186,12 +187,12 @@ at::ScalarType dtype_of_parameter(const DiskMapping& mapping, const CheckpointRe
   std::optional<at::ScalarType> stored;
   for (const DiskTensor& part : mapping.parts) {
     const at::ScalarType one = scalar_type_of(checkpoint.at(part.name).dtype);
-    stored = stored ? at::promote_types(*stored, one) : one;
+    stored = stored ? c10::promoteTypes(*stored, one) : one;
   }
   if (!stored) return requested;
   if (as_stored) return *stored;
-  const bool wider = *stored != prevailing && at::promote_types(*stored, prevailing) == *stored;
-  return wider ? at::promote_types(*stored, requested) : requested;
+  const bool wider = *stored != prevailing && c10::promoteTypes(*stored, prevailing) == *stored;
+  return wider ? c10::promoteTypes(*stored, requested) : requested;
 }
 
 }  // namespace espalier

@@ -14,6 +14,7 @@
 #include "espalier/io/initial_value.h"
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/nn/linear.h"
 #include "plugin/model_config.h"
 
 namespace espalier {

@@ -5,7 +5,9 @@
 #include <ATen/ops/binary_cross_entropy_with_logits.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <optional>
 
 #include "engine/run/score.h"
 #include "espalier/base/error.h"
