@@ -12,18 +12,18 @@
 namespace espalier {
 namespace {
 
-struct TokenClassificationConfig : RecordDatasetConfig {
+struct TaggedWordsConfig : RecordDatasetConfig {
   std::string words_column = "tokens";
   std::string tags_column = "tags";
   std::vector<std::string> tag_names;
 
-  static ConfigSchema<TokenClassificationConfig> schema() {
-    return std::move(record_dataset_schema<TokenClassificationConfig>()
-                         .field("words_column", &TokenClassificationConfig::words_column,
+  static ConfigSchema<TaggedWordsConfig> schema() {
+    return std::move(record_dataset_schema<TaggedWordsConfig>()
+                         .field("words_column", &TaggedWordsConfig::words_column,
                                 "column with the list of words")
-                         .field("tags_column", &TokenClassificationConfig::tags_column,
+                         .field("tags_column", &TaggedWordsConfig::tags_column,
                                 "column with the list of their tags")
-                         .field("tag_names", &TokenClassificationConfig::tag_names,
+                         .field("tag_names", &TaggedWordsConfig::tag_names,
                                 "names of the tags in order, where the column has names"));
   }
 };
@@ -36,11 +36,10 @@ const Array& list_of(const Value& record, const std::string& column) {
                   "a list", {});
 }
 
-class TokenClassification final : public RecordDataset {
+class TaggedWords final : public RecordDataset {
  public:
-  using Config = TokenClassificationConfig;
-  explicit TokenClassification(const TokenClassificationConfig& config)
-      : RecordDataset(config), config_(config) {}
+  using Config = TaggedWordsConfig;
+  explicit TaggedWords(const TaggedWordsConfig& config) : RecordDataset(config), config_(config) {}
 
  private:
   void prepare(const DatasetContext& context) override { tokenizer_ = require_tokenizer(context); }
@@ -93,16 +92,16 @@ class TokenClassification final : public RecordDataset {
                     names.empty() ? "name the tags in order by tag_names" : "");
   }
 
-  TokenClassificationConfig config_;
+  TaggedWordsConfig config_;
   std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, TokenClassification>("token_classification",
-                                              "words with a tag each, from any file of records");
+  registrar.add<Dataset, TaggedWords>("tagged_words",
+                                      "words with a tag each, from any file of records");
 }
 
 }  // namespace
 }  // namespace espalier
 
-ESPALIER_PLUGIN("espalier.token_classification", "0.1.0", espalier::register_components)
+ESPALIER_PLUGIN("espalier.tagged_words", "0.1.0", espalier::register_components)
