@@ -9,6 +9,7 @@ int run_estimate(const std::vector<std::string>& arguments);
 int run_export(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
+int run_models(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
 int run_recipe(const std::vector<std::string>& arguments);
@@ -23,6 +24,7 @@ std::span<const Command> commands() {
       {"generate", "continue a text or answer a chat", run_generate},
       {"score", "loss, logits and gradients of one batch", run_score},
       {"parity", "compare a model with a reference dump", run_parity},
+      {"models", "list models, inspect a model's folder", run_models},
       {"tokenize", "text to token ids and back", run_tokenize},
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},

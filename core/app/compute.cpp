@@ -19,10 +19,18 @@ std::string engine_path() { return library_folder() + "/libespalier_engine.so"; 
 
 }  // namespace
 
-void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model) {
+void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model,
+               const plugin::ProviderChoice& choice) {
   const std::string folder = config::resolve_model_path(model);
   request.options.as_table().set("model", folder);
-  request.components["model"] = {plugin::model_provider_for(catalog, folder), Value(Table())};
+  request.components["model"] = {plugin::model_provider_for(catalog, folder, choice),
+                                 Value(Table())};
+}
+
+plugin::ProviderChoice provider_choice(const config::ModelConfig& model) {
+  Table overrides;
+  for (const auto& [key, value] : model.config) overrides.set(key, value);
+  return {model.provider, std::move(overrides)};
 }
 
 void add_device_option(Options& options, std::string& device) {
@@ -42,7 +50,7 @@ void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
                 const config::ResolvedRecipe& recipe) {
   for (const config::ComponentUse& use : recipe.components)
     request.components[use.path] = {use.component, use.config};
-  add_model(request, catalog, recipe.model.path);
+  add_model(request, catalog, recipe.model.path, provider_choice(recipe.model));
   add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
 }
 

@@ -4,14 +4,20 @@
 #include <vector>
 
 #include "app/options.h"
+#include "config/host_config.h"
 #include "config/recipe.h"
 #include "plugin/catalog.h"
 #include "plugin/engine_request.h"
+#include "plugin/model_provider.h"
 
 namespace espalier::app {
 
 /// Resolves `model` (a folder or a hub id) and puts folder and provider into the request.
-void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model,
+               const plugin::ProviderChoice& choice = {});
+
+/// What a recipe's [model] says about it.
+plugin::ProviderChoice provider_choice(const config::ModelConfig& model);
 
 /// Declares --device, which every command has that computes.
 void add_device_option(Options& options, std::string& device);

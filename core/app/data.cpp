@@ -60,7 +60,7 @@ int run_inspect(const std::vector<std::string>& arguments) {
     const bool is_data = use.path.starts_with("dataset") || use.path.starts_with("validation_");
     if (is_data) request.components[use.path] = {use.component, use.config};
   }
-  add_model(request, catalog, recipe.model.path);
+  add_model(request, catalog, recipe.model.path, provider_choice(recipe.model));
   return run_engine(std::move(request), catalog);
 }
 

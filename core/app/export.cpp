@@ -68,7 +68,7 @@ int run_export(const std::vector<std::string>& arguments) {
   request.options = std::move(table);
   for (const config::ComponentUse& use : recipe.components)
     if (use.path == "peft") request.components[use.path] = {use.component, use.config};
-  add_model(request, catalog, recipe.model.path);
+  add_model(request, catalog, recipe.model.path, provider_choice(recipe.model));
   return run_engine(std::move(request), catalog);
 }
 

@@ -20,6 +20,9 @@ int run_score(const std::vector<std::string>& arguments) {
   bool gradients = false;
   bool shifted = false;
   std::string device = "auto";
+  std::string task;
+  std::string pooling = "mean";
+  bool normalize = false;
   plugin::CatalogOptions plugins;
   Options options(
       "score --model DIR [--adapter DIR] (--input IN --output OUT.safetensors | --input IN.jsonl | "
@@ -43,6 +46,12 @@ int run_score(const std::vector<std::string>& arguments) {
       .flag("shifted-labels", shifted, "labels are aligned with the positions that predict them")
       .value("dtype", dtype,
              "dtype of weights and arithmetic (default: stored weights, float32 arithmetic)");
+  options
+      .value("task", task,
+             "sequence_classification, token_classification or embedding, for a model whose "
+             "config.json does not say so; labels are then [batch], or [batch, seq] aligned")
+      .value("pooling", pooling, "embedding: mean or last (default mean)")
+      .flag("normalize", normalize, "embedding: vectors of length 1");
   add_device_option(options, device);
   add_plugin_options(options, plugins);
   options.parse(arguments);
@@ -64,6 +73,9 @@ int run_score(const std::vector<std::string>& arguments) {
   table.set("gradients", gradients);
   table.set("shifted-labels", shifted);
   if (!dtype.empty()) table.set("dtype", dtype);
+  if (!task.empty()) table.set("task", task);
+  table.set("pooling", pooling);
+  table.set("normalize", normalize);
   table.set("device", device);
   request.options = std::move(table);
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);

@@ -21,11 +21,26 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
       .required()
       .field("from_config", &ModelConfig::from_config,
              "start with random weights, as config.json says; weights in the folder are not read")
+      .field("provider", &ModelConfig::provider,
+             "the component that builds the model, as vendor.name/component; empty: the one that "
+             "serves the architecture in config.json")
+      .field("task", &ModelConfig::task,
+             "what stands on the decoder; auto: by the architecture in config.json. "
+             "sequence_classification gives each text num_labels scores (one: a reward or a "
+             "regression), token_classification each token, embedding nothing")
+      .one_of({"auto", "causal_lm", "sequence_classification", "token_classification", "embedding"})
+      .field("config", &ModelConfig::config,
+             "keys of config.json with other values, as in model.config.rope_theta = 1e6")
       .field("dtype", &ModelConfig::dtype, "how weights are stored; auto: as in the checkpoint")
       .one_of(dtypes)
       .field("compute_dtype", &ModelConfig::compute_dtype,
              "how products are computed; auto: what is fast on this machine")
-      .one_of(dtypes);
+      .one_of(dtypes)
+      .field("attn_implementation", &ModelConfig::attn_implementation,
+             "how attention is computed; what this build lacks falls back to the next of "
+             "flash_attention_4, _3, _2, sdpa, eager")
+      .one_of(
+          {"auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"});
 }
 
 ConfigSchema<TeacherModelConfig> TeacherModelConfig::schema() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,8 +24,12 @@ struct RunConfig {
 struct ModelConfig {
   std::string path;
   bool from_config = false;
+  std::string provider;
+  std::string task = "auto";
+  std::map<std::string, Value> config;  ///< overrides of config.json
   std::string dtype = "auto";
   std::string compute_dtype = "auto";
+  std::string attn_implementation = "auto";
 
   static ConfigSchema<ModelConfig> schema();
 };

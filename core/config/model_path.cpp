@@ -1,5 +1,6 @@
 #include "config/model_path.h"
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <vector>
@@ -52,11 +53,22 @@ std::string trimmed(std::string text) {
 }  // namespace
 
 std::string resolve_model_path(const std::string& model) {
-  if (fs::is_directory(model)) return model;
+  std::error_code failure;
+  const fs::file_status status = fs::status(model, failure);
+  if (fs::is_directory(status)) return model;
+  if (failure && failure.value() != ENOENT && failure.value() != ENOTDIR)
+    throw_io("read", model, failure.value());
+  if (fs::exists(status)) {
+    throw_bad_input("the model is a file, not a folder", model, "a folder with config.json", model,
+                    model.ends_with(".gguf")
+                        ? "espalier import " + model + " DIR makes a model folder of it"
+                        : "give the folder that the file is in");
+  }
   const bool may_be_id =
       !model.empty() && model[0] != '/' && model[0] != '.' && model.find("..") == std::string::npos;
   if (!may_be_id)
-    throw_bad_input("there is no model folder '" + model + "'", {}, "an existing folder", model);
+    throw_bad_input("there is no model folder '" + model + "'", {}, "an existing folder", model,
+                    "check the path; a hub id has neither a leading '/' nor '.'");
 
   const std::size_t at = model.find('@');
   const std::string id = model.substr(0, at);

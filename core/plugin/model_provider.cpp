@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "espalier/base/error.h"
-#include "espalier/base/json.h"
 #include "espalier/base/suggest.h"
+#include "plugin/model_config.h"
 
 namespace espalier::plugin {
 namespace {
@@ -66,13 +66,16 @@ std::optional<ComponentRef> only_provider(const Catalog& catalog, const char* ki
     names.reserve(providers.size());
     for (const ComponentRef& provider : providers) names.push_back(provider.qualified_name());
     throw_bad_input("more than one plugin serves '" + name + "'", join_names(names), "one of them",
-                    path, "take the others out of the plugin folders");
+                    path,
+                    "choose in the recipe, as provider = \"" + names.front() +
+                        "\" in [model], or take the others out of the plugin folders");
   }
   if (providers.empty()) return std::nullopt;
   return providers.front();
 }
 
-[[noreturn]] void refuse(const Catalog& catalog, const std::vector<std::string>& architectures,
+[[noreturn]] void refuse(const Catalog& catalog, const Value& config,
+                         const std::vector<std::string>& architectures,
                          const std::string& model_type, const std::string& path) {
   const std::vector<std::string> served = served_names(catalog, "architectures");
   std::string hint = architectures.empty() ? std::string() : did_you_mean(architectures[0], served);
@@ -81,6 +84,8 @@ std::optional<ComponentRef> only_provider(const Catalog& catalog, const char* ki
     if (!near.empty()) hint = "of the model types, " + near;
   }
   hint += hint.empty() ? "" : " ";
+  if (config.find("auto_map") != nullptr)
+    hint += "Its folder brings Python code (auto_map), which is never run. ";
   hint += "A plugin of your own can serve it: docs/plugins.md; --plugin-path adds its folder";
   std::string found = join_names(architectures);
   if (!model_type.empty())
@@ -92,15 +97,12 @@ std::optional<ComponentRef> only_provider(const Catalog& catalog, const char* ki
 
 }  // namespace
 
-ComponentRef model_provider_for(const Catalog& catalog, const std::string& folder) {
+ComponentRef model_provider_for(const Catalog& catalog, const std::string& folder,
+                                const ProviderChoice& choice) {
   const std::string path = (std::filesystem::path(folder) / "config.json").string();
-  if (!std::filesystem::exists(path)) {
-    throw_bad_input(
-        "the model folder has no config.json", {}, "config.json", folder,
-        "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
-  }
-  const Value config =
-      read_json_file(path, {.allow_duplicate_keys = true, .allow_nonfinite = true});
+  const Value config = with_config_overrides(read_model_config(folder), choice.config);
+  if (!choice.provider.empty())
+    return catalog.component("ModelProvider", choice.provider, "model.provider");
   const std::vector<std::string> architectures = architectures_of(config);
   for (const std::string& name : architectures) {
     if (const auto provider = only_provider(catalog, "architectures", name, path)) return *provider;
@@ -112,7 +114,12 @@ ComponentRef model_provider_for(const Catalog& catalog, const std::string& folde
     const auto provider = only_provider(catalog, "model_types", model_type, path);
     if (provider && is_of_family(*provider, architectures)) return *provider;
   }
-  refuse(catalog, architectures, model_type, path);
+  refuse(catalog, config, architectures, model_type, path);
+}
+
+std::string token_head_of(const ComponentRef& provider) {
+  const Value* name = provider.component->properties.find("token_classification_head");
+  return name != nullptr && name->is_string() ? name->as_string() : "score";
 }
 
 }  // namespace espalier::plugin

@@ -22,6 +22,8 @@ struct Subject {
   std::function<std::shared_ptr<void>()> create_object;
   /// The component's entry in conformance.json: an empty table where there is none.
   Value sample;
+  /// The component's property "capabilities"; null where it declares none.
+  Value capabilities;
   std::string folder;  ///< for files that a check writes; empty at first
   std::uint64_t seed = 0;
 

@@ -39,5 +39,6 @@ void check_model_mappings(const Subject& subject, Report& report);
 void check_model_blocks(const Subject& subject, Report& report);
 void check_model_linears(const Subject& subject, Report& report);
 void check_model_bad_config(const Subject& subject, Report& report);
+void check_model_capabilities(const Subject& subject, Report& report);
 
 }  // namespace espalier::conformance

@@ -205,6 +205,8 @@ std::span<const Check> model_checks() {
       {"model.accepts", 3, "the family takes its own configs", check_model_accepts},
       {"model.bad_config", 3, "a wrong value in config.json is an error that names the key",
        check_model_bad_config},
+      {"model.capabilities", 3, "it can do what it claims, and claims what it can do",
+       check_model_capabilities},
       {"model.meta", 3, "build takes no memory", check_model_meta},
       {"model.names", 3, "parameters and shape agree with what they declare", check_model_names},
       {"model.mappings", 3, "every parameter has its place on disk, whole and once",

@@ -49,6 +49,7 @@ int dispatch(const EngineRequest& request) {
       {"export", run_export},
       {"generate", run_generate},
       {"machine", run_machine},
+      {"models inspect", run_models_inspect},
       {"score", run_score},
       {"parity", run_parity},
       {"train", run_train}};

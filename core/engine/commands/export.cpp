@@ -7,6 +7,7 @@
 #include "engine/commands/engine_command.h"
 #include "engine/run/model_loader.h"
 #include "espalier/base/error.h"
+#include "plugin/model_provider.h"
 
 namespace espalier {
 
@@ -15,6 +16,10 @@ int run_export(const EngineCall& call) {
   ModelLoadOptions options;
   options.dtype = recipe.find_path("model.dtype")->as_string();
   options.device = "cpu";
+  options.random_weights = recipe.find_path("model.from_config")->as_bool();
+  options.config = *recipe.find_path("model.config");
+  options.task = recipe.find_path("model.task")->as_string();
+  options.token_head = plugin::token_head_of(call.request.components.at("model").component);
   options.seed = static_cast<std::uint64_t>(recipe.find_path("seed")->as_int());
   const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
                                         options, call.adapter("peft"));

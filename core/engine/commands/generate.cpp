@@ -100,6 +100,7 @@ int run_generate(const EngineCall& call) {
   const std::vector<std::int64_t> prompt = read_prompt(call, tokenizer.get(), folder);
   const LoadedModel loaded =
       load_model(*call.create<ModelProvider>("model"), folder, load_options, call.adapter("peft"));
+  require_language_model(loaded, "generate");
   const GenerateOptions options = generate_options(call, loaded);
 
   const bool json = call.flag("json");

@@ -10,10 +10,13 @@
 
 #include "engine/commands/engine_command.h"
 #include "engine/run/model_loader.h"
+#include "engine/run/score_task.h"
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
+#include "plugin/capabilities.h"
+#include "plugin/model_provider.h"
 #include "text/tokenizer_loader.h"
 
 namespace espalier {
@@ -27,6 +30,10 @@ std::map<std::string, at::Tensor> read_batch(const std::string& path) {
   for (const char* name : {"input_ids", "attention_mask", "position_ids", "cu_seqlens", "labels"}) {
     if (file.find(name) == nullptr) continue;
     const at::Tensor tensor = read_tensor(file, name);
+    if (name == std::string("labels") && tensor.is_floating_point()) {
+      batch.emplace(name, tensor);  // targets of a regression, or several labels of a text
+      continue;
+    }
     if (!at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true)) {
       throw_bad_input(std::string("'") + name + "' has the wrong type",
                       scalar_type_name(tensor.scalar_type()), "int64", path);
@@ -115,15 +122,25 @@ int run_score(const EngineCall& call) {
   options.dtype = call.text("dtype").empty() ? "auto" : call.text("dtype");
   options.compute_dtype = call.text("dtype").empty() ? "float32" : call.text("dtype");
   options.device = call.text("device");
+  if (!call.text("task").empty()) options.task = call.text("task");
+  options.token_head = plugin::token_head_of(call.request.components.at("model").component);
   const bool is_text = call.option("input").is_null();
   const std::map<std::string, at::Tensor> batch =
       is_text ? std::map<std::string, at::Tensor>() : read_batch(call.text("input"));
   const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
                                         options, call.adapter("peft"));
-  if (is_text) return score_texts(call, *loaded.model);
+  plugin::require_capability(call.request.components.at("model").component, task_name(loaded.task),
+                             call.text("model"));
+  if (is_text) {
+    require_language_model(loaded, "scoring a text");
+    return score_texts(call, *loaded.model);
+  }
   const ScoreOptions what{call.flag("logits"), call.flag("gradients"), call.flag("shifted-labels")};
   const std::map<std::string, at::Tensor> results =
-      score(*loaded.model, batch, what, loaded.adapter.get());
+      loaded.task == Task::kCausalLm
+          ? score(*loaded.model, batch, what, loaded.adapter.get())
+          : score_task(loaded, batch,
+                       {what.logits, what.gradients, call.text("pooling"), call.flag("normalize")});
   write_tensors(call.text("output"), results);
   if (results.contains("loss")) {
     std::printf("loss %.6f over %ld label tokens\n", results.at("loss").item<double>(),

@@ -20,15 +20,22 @@ int train_in(World& world, const EngineCall& call) {
   TrainingRun run(call, world);
   const bool quiet = call.flag("quiet") || world.rank() != 0;
   const MemoryPlan plan = run.memory_plan();
+  const LoadedModel& model = run.model();
+  if (!quiet) {
+    for (const std::string& note : model.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
   if (call.flag("json") && world.rank() == 0) {
     Table result;
     result.set("memory_plan", plan.to_value());
-    result.set("storage_dtype", scalar_type_name(run.model().storage_dtype));
-    result.set("compute_dtype", scalar_type_name(run.model().compute_dtype));
+    result.set("storage_dtype", scalar_type_name(model.storage_dtype));
+    result.set("compute_dtype", scalar_type_name(model.compute_dtype));
+    result.set("attention", model.attention);
+    result.set("task", task_name(model.task));
     result.set("total_steps", run.total_steps());
     std::puts(dump_json(result).c_str());
   } else if (!quiet) {
-    std::printf("%s\nmemory plan: %s\n", dtype_plan(run.model()).c_str(), plan.to_string().c_str());
+    std::printf("%s\nattention: %s (%s)\nmemory plan: %s\n", dtype_plan(model).c_str(),
+                model.attention.c_str(), model.attention_reason.c_str(), plan.to_string().c_str());
   }
   if (call.flag("dry-run")) {
     if (!quiet)

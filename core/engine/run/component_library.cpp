@@ -38,10 +38,13 @@ std::shared_ptr<void> ComponentLibrary::create_object(InterfaceId interface,
 LoadedModel ComponentLibrary::from_pretrained(const std::string& model,
                                               const ModelLoadOptions& options) {
   const std::string folder = config::resolve_model_path(model);
-  const plugin::ComponentRef provider = plugin::model_provider_for(plugins_->catalog, folder);
+  const plugin::ComponentRef provider =
+      plugin::model_provider_for(plugins_->catalog, folder, {.config = options.config});
+  ModelLoadOptions complete = options;
+  complete.token_head = plugin::token_head_of(provider);
   plugins_->load(provider);
   return load_model(*plugins_->host.create<ModelProvider>(provider, Value(Table())), folder,
-                    options);
+                    complete);
 }
 
 }  // namespace espalier

@@ -1,145 +1,128 @@
 #include "engine/run/model_loader.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
-#include <fnmatch.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/sum.h>
 
 #include <cmath>
 #include <filesystem>
-#include <set>
 
+#include "engine/run/attention_choice.h"
+#include "engine/run/checkpoint_match.h"
 #include "engine/run/device.h"
 #include "espalier/base/error.h"
-#include "espalier/base/json.h"
-#include "espalier/base/random.h"
 #include "espalier/base/suggest.h"
 #include "espalier/io/initial_value.h"
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/nn/linear.h"
+#include "plugin/model_config.h"
 
 namespace espalier {
 namespace {
 
-std::string shape_text(at::IntArrayRef shape) {
-  std::string text = "[";
-  for (const std::int64_t size : shape)
-    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
-
-bool is_ignored(const std::string& name, const ModelParts& parts) {
-  return std::any_of(
-      parts.ignored_on_disk.begin(), parts.ignored_on_disk.end(),
-      [&](const std::string& pattern) { return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0; });
-}
-
-/// Checkpoints saved from the base model lack the first component of every name ("transformer."):
-/// where none of the model's names is there but the shortened ones are, the mappings take the
-/// shortened names.
-void adopt_base_model_names(ModelParts& parts, const CheckpointReader& checkpoint) {
-  std::vector<std::string*> prefixed;
-  for (DiskMapping& mapping : parts.mappings) {
-    for (DiskTensor& part : mapping.parts) {
-      if (checkpoint.contains(part.name)) return;
-      const std::size_t dot = part.name.find('.');
-      if (dot != std::string::npos && checkpoint.contains(part.name.substr(dot + 1)))
-        prefixed.push_back(&part.name);
-    }
-  }
-  for (std::string* name : prefixed) name->erase(0, name->find('.') + 1);
-  if (prefixed.empty()) return;
-  for (std::string& pattern : parts.ignored_on_disk) {
-    if (const std::size_t dot = pattern.find('.'); dot != std::string::npos)
-      pattern.erase(0, dot + 1);
-  }
-}
-
-/// Compares the checkpoint with what the model needs; everything wrong is said at once.
-void check_checkpoint(const ModelParts& parts, const CheckpointReader& checkpoint) {
-  ProblemList problems;
-  std::set<std::string> expected;
-  std::vector<std::string> missing;
-  for (const DiskMapping& mapping : parts.mappings) {
-    for (const DiskTensor& part : mapping.parts) {
-      expected.insert(part.name);
-      if (!checkpoint.contains(part.name)) {
-        missing.push_back(part.name);
-        continue;
-      }
-      const TensorInfo& info = checkpoint.at(part.name);
-      if (part.disk_offset.empty() && info.shape != disk_shape(part)) {
-        problems.add({ErrorCode::kBadInput,
-                      "tensor '" + part.name + "' has another shape than config.json says",
-                      shape_text(info.shape),
-                      shape_text(disk_shape(part)),
-                      checkpoint.path(),
-                      {}});
-      }
-    }
-  }
-  std::vector<std::string> unexpected;
-  for (const std::string& name : checkpoint.names()) {
-    if (!expected.contains(name) && !is_ignored(name, parts)) unexpected.push_back(name);
-  }
-  const auto add_list = [&](const std::vector<std::string>& names, const std::string& what,
-                            const std::string& hint) {
-    if (names.empty()) return;
-    constexpr std::size_t kShown = 10;
-    std::vector<std::string> shown(
-        names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kShown)));
-    std::string list = join_names(shown);
-    if (names.size() > kShown) list += " and " + std::to_string(names.size() - kShown) + " more";
-    problems.add({ErrorCode::kBadInput,
-                  std::to_string(names.size()) + what,
-                  list,
-                  {},
-                  checkpoint.path(),
-                  hint});
-  };
-  add_list(missing,
-           missing.size() == 1 ? " tensor is missing from the checkpoint"
-                               : " tensors are missing from the checkpoint",
-           "the file is incomplete, or config.json belongs to another model");
-  add_list(unexpected,
-           unexpected.size() == 1 ? " tensor in the checkpoint belongs to no part of the model"
-                                  : " tensors in the checkpoint belong to no part of the model",
-           "config.json belongs to another model, or the weights were saved with extra heads");
-  problems.throw_if_any();
-}
-
+/// What a whole model is stored in: what was asked for, else what most of the checkpoint has, else
+/// what the config says.
 at::ScalarType storage_dtype(const std::string& requested, const CheckpointReader* checkpoint,
                              const ModelParts& parts, const Value& config) {
   if (requested != "auto") return scalar_type_from_name(requested);
-  if (checkpoint != nullptr && !parts.mappings.empty()) {
-    return scalar_type_of(checkpoint->at(parts.mappings.front().parts.front().name).dtype);
-  }
+  if (checkpoint != nullptr) return prevailing_dtype(parts, *checkpoint);
   for (const char* key : {"torch_dtype", "dtype"}) {
     const Value* value = config.find(key);
-    if (value != nullptr && value->is_string()) return scalar_type_from_name(value->as_string());
+    if (value != nullptr && value->is_string()) {
+      const std::string name = value->as_string();
+      return scalar_type_from_name(name.starts_with("torch.") ? name.substr(6) : name);
+    }
   }
   return at::kFloat;
 }
 
+/// Weights that are quantised need the method that made them.
+void refuse_quantised(const Value& config, const std::string& where) {
+  const Value* quantisation = config.find("quantization_config");
+  if (quantisation == nullptr || quantisation->is_null()) return;
+  const Value* method = quantisation->find("quant_method");
+  const bool named = method != nullptr && method->is_string();
+  throw Error(Problem{ErrorCode::kUnsupported, "the checkpoint is quantised",
+                      named ? method->as_string() : "quantization_config",
+                      "weights in float32, bfloat16 or float16", where + ": quantization_config",
+                      "fetch the model in its unquantised form"});
+}
+
+void check_finite(const at::Tensor& value, const std::string& name, ProblemList& problems) {
+  if (!at::isFloatingType(value.scalar_type())) return;
+  // A sum that is finite has only finite terms, and costs one pass without memory of its own.
+  if (std::isfinite(at::sum(value, at::kFloat).item<float>())) return;
+  const std::int64_t bad = value.numel() - at::isfinite(value).sum().item<std::int64_t>();
+  if (bad == 0) return;
+  problems.add({ErrorCode::kBadInput,
+                "tensor '" + name + "' holds NaN or infinite numbers",
+                std::to_string(bad) + " of " + std::to_string(value.numel()),
+                "finite numbers",
+                {},
+                "the training that wrote it diverged, or the file is damaged"});
+}
+
+double initializer_range(const Value& config) {
+  const Value* value = config.find("initializer_range");
+  return value != nullptr && value->is_number() ? value->as_float() : 0.02;
+}
+
+/// The decoder with the head of its task. A checkpoint whose head is not the embedding, though the
+/// config ties them, is built untied, as transformers does.
+void build(const ModelProvider& provider, const ModelLoadOptions& options,
+           const CheckpointReader* checkpoint, LoadedModel& loaded) {
+  loaded.model = provider.build(loaded.config);
+  loaded.task = task_of(options.task, loaded.config);
+  if (loaded.task == Task::kCausalLm) {
+    if (checkpoint == nullptr) return;
+    if (!has_head_of_its_own(*loaded.model, *checkpoint)) return;
+    loaded.notes.push_back(
+        "config.json ties the head to the embedding, but the checkpoint has another head: not "
+        "tied");
+    loaded.config.as_table().set("tie_word_embeddings", false);
+    loaded.model = provider.build(loaded.config);
+    return;
+  }
+  loaded.num_labels = label_count(loaded.config);
+  std::string name = "score";
+  if (checkpoint != nullptr && checkpoint->contains("classifier.weight")) {
+    name = "classifier";
+  } else if (loaded.task == Task::kTokenClassification &&
+             (checkpoint == nullptr || !checkpoint->contains("score.weight"))) {
+    name = options.token_head;
+  }
+  loaded.model = nn::with_task_head(std::move(loaded.model), loaded.task, name, loaded.num_labels,
+                                    initializer_range(loaded.config));
+  loaded.config = config_for_task(std::move(loaded.config), loaded.task, loaded.num_labels);
+}
+
+void set_values(const ModelLoadOptions& options, const CheckpointReader* checkpoint,
+                LoadedModel& loaded) {
+  ModelParts& parts = loaded.model->parts();
+  const at::ScalarType prevailing =
+      checkpoint == nullptr ? loaded.storage_dtype : prevailing_dtype(parts, *checkpoint);
+  ProblemList problems;
+  for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
+    Parameter& parameter = *parts.parameters[i];
+    const ParameterSpec& spec = parameter.spec();
+    const bool stored = checkpoint != nullptr && is_stored(parts.mappings[i], *checkpoint);
+    at::ScalarType dtype = loaded.storage_dtype;
+    if (spec.buffer)
+      dtype = at::kFloat;
+    else if (stored)
+      dtype = dtype_of_parameter(parts.mappings[i], *checkpoint, options.dtype == "auto",
+                                 loaded.storage_dtype, prevailing);
+    const at::Tensor value = stored ? load_parameter(*checkpoint, spec, parts.mappings[i], dtype)
+                                    : initial_value(spec, dtype, options.seed);
+    if (stored) check_finite(value, spec.name, problems);
+    parameter.set_value(value.to(loaded.device));
+  }
+  problems.throw_if_any();
+}
+
 }  // namespace
 
-Value read_model_config(const std::string& folder) {
-  const std::string path = (std::filesystem::path(folder) / "config.json").string();
-  if (!std::filesystem::is_directory(folder)) {
-    throw_bad_input("there is no model folder '" + folder + "'", {},
-                    "a folder with config.json and weights", folder,
-                    "give a path to a folder, or a hub id that is in the local cache");
-  }
-  if (!std::filesystem::exists(path)) {
-    throw_bad_input(
-        "the model folder has no config.json", {}, "config.json", folder,
-        "a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json");
-  }
-  Value config = read_json_file(path, {.allow_duplicate_keys = true, .allow_nonfinite = true});
-  if (!config.is_table()) throw_bad_input("config.json is no JSON object", {}, "{...}", path);
-  return config;
-}
+Value read_model_config(const std::string& folder) { return plugin::read_model_config(folder); }
 
 std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& requested,
                                                             at::ScalarType storage,
@@ -165,7 +148,7 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   LoadedModel loaded;
   loaded.device = choose_device(options.device);
   loaded.folder = std::filesystem::absolute(folder).lexically_normal().string();
-  loaded.config = read_model_config(folder);
+  loaded.config = plugin::with_config_overrides(read_model_config(folder), options.config);
   if (const std::string reason = provider.accepts(loaded.config); !reason.empty()) {
     throw Error(Problem{ErrorCode::kUnsupported,
                         "the plugin can't build this model: " + reason,
@@ -174,33 +157,42 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                         folder + "/config.json",
                         {}});
   }
-  loaded.model = provider.build(loaded.config);
+  std::optional<CheckpointReader> checkpoint;
+  if (!options.random_weights) {
+    refuse_quantised(loaded.config, folder + "/config.json");
+    checkpoint.emplace(folder);
+  }
+  const CheckpointReader* weights = checkpoint ? &*checkpoint : nullptr;
+  build(provider, options, weights, loaded);
   ModelParts& parts = loaded.model->parts();
   if (adapter != nullptr) adapter->attach(*loaded.model);
 
-  std::optional<CheckpointReader> checkpoint;
-  if (!options.random_weights) {
-    checkpoint.emplace(folder);
-    adopt_base_model_names(parts, *checkpoint);
-    check_checkpoint(parts, *checkpoint);
+  if (weights != nullptr) {
+    match_names(parts, *weights);
+    std::vector<std::string> fresh;
+    if (loaded.task != Task::kCausalLm && loaded.task != Task::kEmbedding)
+      fresh.push_back(loaded.model->head().linear().name());
+    const std::vector<std::string> missing = check_checkpoint(parts, *weights, fresh);
+    if (!missing.empty()) loaded.notes.push_back("new, with random values: " + join_names(missing));
   }
-  loaded.storage_dtype =
-      storage_dtype(options.dtype, checkpoint ? &*checkpoint : nullptr, parts, loaded.config);
+  loaded.storage_dtype = storage_dtype(options.dtype, weights, parts, loaded.config);
   std::tie(loaded.compute_dtype, loaded.compute_reason) =
       choose_compute_dtype(options.compute_dtype, loaded.storage_dtype, loaded.device);
-  for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
-    Parameter& parameter = *parts.parameters[i];
-    const ParameterSpec& spec = parameter.spec();
-    const at::ScalarType dtype = spec.buffer ? at::kFloat : loaded.storage_dtype;
-    const at::Tensor value = checkpoint
-                                 ? load_parameter(*checkpoint, spec, parts.mappings[i], dtype)
-                                 : initial_value(spec, dtype, options.seed);
-    parameter.set_value(value.to(loaded.device));
-  }
+  set_values(options, weights, loaded);
   loaded.model->set_compute_dtype(loaded.compute_dtype);
+  std::tie(loaded.attention, loaded.attention_reason) =
+      choose_attention(*loaded.model, options.attn_implementation, loaded.device);
   if (adapter != nullptr) adapter->initialise(*loaded.model, options.seed);
   loaded.adapter = std::move(adapter);
   return loaded;
+}
+
+void require_language_model(const LoadedModel& loaded, const std::string& command) {
+  if (loaded.task == Task::kCausalLm) return;
+  throw Error(Problem{ErrorCode::kUnsupported, command + " needs a language model",
+                      task_name(loaded.task), "a model with a head over the vocabulary",
+                      loaded.folder + "/config.json: architectures",
+                      "espalier score --input FILE.safetensors --logits gives its scores"});
 }
 
 }  // namespace espalier

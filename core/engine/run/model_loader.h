@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/run/task.h"
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
 #include "espalier/sdk/adapter.h"
@@ -21,17 +22,27 @@ struct ModelLoadOptions {
   std::string compute_dtype = "auto";  ///< "auto": see choose_compute_dtype
   bool random_weights = false;         ///< from_config: values by the config's initialisation
   std::uint64_t seed = 0;
+  Value config;               ///< overrides of config.json, see plugin::with_config_overrides
+  std::string task = "auto";  ///< see task_of
+  std::string attn_implementation = "auto";  ///< see choose_attention
+  /// What the family's class for token classification calls a new head.
+  std::string token_head = "score";
 };
 
 /// A model with values, and where it came from.
 struct LoadedModel {
   std::shared_ptr<Model> model;
-  Value config;        ///< config.json
+  Value config;        ///< config.json with overrides, and for the task
   std::string folder;  ///< absolute
   at::Device device = at::kCPU;
   at::ScalarType storage_dtype = at::kFloat;
   at::ScalarType compute_dtype = at::kFloat;
-  std::string compute_reason;        ///< why that dtype, for the dtype plan
+  std::string compute_reason;  ///< why that dtype, for the dtype plan
+  Task task = Task::kCausalLm;
+  std::int64_t num_labels = 0;  ///< of a classifier
+  std::string attention;        ///< the implementation, and why it
+  std::string attention_reason;
+  std::vector<std::string> notes;    ///< what the user should know of how it was loaded
   std::shared_ptr<Adapter> adapter;  ///< attached to the model; nullptr without one
 };
 
@@ -44,6 +55,9 @@ ESPALIER_API Value read_model_config(const std::string& folder);
 ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                                     const ModelLoadOptions& options,
                                     std::shared_ptr<Adapter> adapter = nullptr);
+
+/// Throws Error(kUnsupported) for a model with another head than that over the vocabulary.
+ESPALIER_API void require_language_model(const LoadedModel& loaded, const std::string& command);
 
 /// bf16 and fp16 weights are computed in float32 where the CPU has no fast instructions for them:
 /// LibTorch's generic bf16 kernels are a hundred times slower there. GPUs compute as stored.

@@ -12,15 +12,6 @@
 namespace espalier {
 namespace {
 
-ModelInput model_input(const std::map<std::string, at::Tensor>& tensors) {
-  ModelInput input;
-  for (const char* name : {"input_ids", "attention_mask", "position_ids", "cu_seqlens"}) {
-    if (const auto found = tensors.find(name); found != tensors.end())
-      input.tensors.emplace(name, found->second);
-  }
-  return input;
-}
-
 void add_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,
                    const std::vector<DiskMapping>& mappings,
                    std::map<std::string, at::Tensor>& results) {
@@ -34,6 +25,23 @@ void add_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,
 }
 
 }  // namespace
+
+ModelInput model_input(const std::map<std::string, at::Tensor>& tensors) {
+  ModelInput input;
+  for (const char* name : {"input_ids", "attention_mask", "position_ids", "cu_seqlens"}) {
+    if (const auto found = tensors.find(name); found != tensors.end())
+      input.tensors.emplace(name, found->second);
+  }
+  return input;
+}
+
+void add_all_gradients(Model& model, const Adapter* adapter,
+                       std::map<std::string, at::Tensor>& results) {
+  if (adapter != nullptr)
+    add_gradients(adapter->parameters(), adapter->mappings(), results);
+  else
+    add_gradients(model.parts().parameters, model.parts().mappings, results);
+}
 
 std::map<std::string, at::Tensor> score(Model& model,
                                         const std::map<std::string, at::Tensor>& input,
@@ -74,10 +82,7 @@ std::map<std::string, at::Tensor> score(Model& model,
   if (!options.gradients) return results;
 
   mean.backward();
-  if (adapter != nullptr)
-    add_gradients(adapter->parameters(), adapter->mappings(), results);
-  else
-    add_gradients(model.parts().parameters, model.parts().mappings, results);
+  add_all_gradients(model, adapter, results);
   return results;
 }
 

@@ -17,6 +17,13 @@ struct ScoreOptions {
                                 ///< inside each document
 };
 
+/// What a model takes of a batch of named tensors.
+ModelInput model_input(const std::map<std::string, at::Tensor>& tensors);
+
+/// Adds `grad.<name>` of everything that is trained, in the layout of the checkpoint.
+void add_all_gradients(Model& model, const Adapter* adapter,
+                       std::map<std::string, at::Tensor>& results);
+
 /// Loss, logits and gradients of one batch of named tensors (input_ids, attention_mask,
 /// position_ids, cu_seqlens, labels). Returns `loss`, `loss_sum`, `num_label_tokens` where labels
 /// were given, `logits` [batch, seq, vocab] float32 (zeros at padding), and `grad.<name>` of the

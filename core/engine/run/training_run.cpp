@@ -9,6 +9,8 @@
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
 #include "espalier/ops/op.h"
+#include "plugin/capabilities.h"
+#include "plugin/model_provider.h"
 
 namespace espalier {
 namespace {
@@ -63,7 +65,15 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   options.device = settings_.run.device;
   options.random_weights = settings_.model.from_config;
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
+  Table overrides;
+  for (const auto& [key, value] : settings_.model.config) overrides.set(key, value);
+  options.config = std::move(overrides);
+  options.task = settings_.model.task;
+  options.attn_implementation = settings_.model.attn_implementation;
+  options.token_head = plugin::token_head_of(call.request.components.at("model").component);
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
+  plugin::require_capability(call.request.components.at("model").component, task_name(model_.task),
+                             "[model]");
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
   load_teacher(call);

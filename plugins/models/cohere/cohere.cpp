@@ -5,6 +5,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -69,10 +70,12 @@ class Cohere2Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, CohereProvider>("cohere", "Command R and Aya decoders")
       .serves("architectures", {"CohereForCausalLM"})
-      .serves("model_types", {"cohere"});
+      .serves("model_types", {"cohere"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
   registrar.add<ModelProvider, Cohere2Provider>("cohere2", "Command R7B and Command A decoders")
       .serves("architectures", {"Cohere2ForCausalLM"})
-      .serves("model_types", {"cohere2"});
+      .serves("model_types", {"cohere2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

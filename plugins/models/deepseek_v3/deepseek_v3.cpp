@@ -8,6 +8,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/plugin.h"
 #include "latent_attention.h"
 
@@ -101,7 +102,9 @@ class DeepseekV3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, DeepseekV3Provider>("deepseek_v3", "DeepSeek-V3 and R1")
       .serves("architectures", {"DeepseekV3ForCausalLM"})
-      .serves("model_types", {"deepseek_v3"});
+      .serves("model_types", {"deepseek_v3"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

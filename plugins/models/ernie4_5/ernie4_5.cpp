@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -37,7 +38,8 @@ class Ernie45Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Ernie45Provider>("ernie4_5", "ERNIE 4.5 dense decoders")
       .serves("architectures", {"Ernie4_5ForCausalLM"})
-      .serves("model_types", {"ernie4_5"});
+      .serves("model_types", {"ernie4_5"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

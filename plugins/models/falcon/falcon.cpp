@@ -5,6 +5,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -111,7 +112,9 @@ class FalconProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, FalconProvider>("falcon", "Falcon decoders")
       .serves("architectures", {"FalconForCausalLM"})
-      .serves("model_types", {"falcon"});
+      .serves("model_types", {"falcon"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}))
+      .property("token_classification_head", "classifier");
 }
 
 }  // namespace

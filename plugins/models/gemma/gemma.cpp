@@ -6,6 +6,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -43,7 +44,8 @@ class GemmaProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, GemmaProvider>("gemma", "Gemma decoders")
       .serves("architectures", {"GemmaForCausalLM"})
-      .serves("model_types", {"gemma"});
+      .serves("model_types", {"gemma"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -52,7 +53,8 @@ class Gemma2Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Gemma2Provider>("gemma2", "Gemma 2 decoders")
       .serves("architectures", {"Gemma2ForCausalLM"})
-      .serves("model_types", {"gemma2"});
+      .serves("model_types", {"gemma2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -72,7 +73,8 @@ class Gemma3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Gemma3Provider>("gemma3", "Gemma 3 text decoders")
       .serves("architectures", {"Gemma3ForCausalLM"})
-      .serves("model_types", {"gemma3_text"});
+      .serves("model_types", {"gemma3_text"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -50,10 +51,12 @@ class Glm4Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, GlmProvider>("glm", "GLM-4 decoders")
       .serves("architectures", {"GlmForCausalLM"})
-      .serves("model_types", {"glm"});
+      .serves("model_types", {"glm"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
   registrar.add<ModelProvider, Glm4Provider>("glm4", "GLM-4-0414 decoders")
       .serves("architectures", {"Glm4ForCausalLM"})
-      .serves("model_types", {"glm4"});
+      .serves("model_types", {"glm4"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "espalier/base/error.h"
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -73,7 +74,9 @@ class Gpt2Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Gpt2Provider>("gpt2", "GPT-2 decoders")
       .serves("architectures", {"GPT2LMHeadModel"})
-      .serves("model_types", {"gpt2"});
+      .serves("model_types", {"gpt2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}))
+      .property("token_classification_head", "classifier");
 }
 
 }  // namespace

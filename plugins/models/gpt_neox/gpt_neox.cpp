@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -71,7 +72,9 @@ class GptNeoXProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, GptNeoXProvider>("gpt_neox", "GPT-NeoX and Pythia decoders")
       .serves("architectures", {"GPTNeoXForCausalLM"})
-      .serves("model_types", {"gpt_neox"});
+      .serves("model_types", {"gpt_neox"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}))
+      .property("token_classification_head", "classifier");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -65,7 +66,9 @@ class GptOssProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, GptOssProvider>("gpt_oss", "gpt-oss mixtures of experts")
       .serves("architectures", {"GptOssForCausalLM"})
-      .serves("model_types", {"gpt_oss"});
+      .serves("model_types", {"gpt_oss"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -51,7 +52,8 @@ class LlamaProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, LlamaProvider>("llama", "Llama and Mistral decoders")
       .serves("architectures", {"LlamaForCausalLM", "MistralForCausalLM"})
-      .serves("model_types", {"llama", "mistral"});
+      .serves("model_types", {"llama", "mistral"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

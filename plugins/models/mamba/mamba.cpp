@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/mixer_block.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 #include "mamba_mixer.h"
@@ -71,7 +72,8 @@ class MambaProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, MambaProvider>("mamba", "Mamba state space models")
       .serves("architectures", {"MambaForCausalLM"})
-      .serves("model_types", {"mamba"});
+      .serves("model_types", {"mamba"})
+      .property("capabilities", decoder_capabilities());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -49,7 +50,9 @@ class MixtralProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, MixtralProvider>("mixtral", "Mixtral mixtures of experts")
       .serves("architectures", {"MixtralForCausalLM"})
-      .serves("model_types", {"mixtral"});
+      .serves("model_types", {"mixtral"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

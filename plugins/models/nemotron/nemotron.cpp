@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -35,7 +36,8 @@ class NemotronProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, NemotronProvider>("nemotron", "Nemotron and Minitron decoders")
       .serves("architectures", {"NemotronForCausalLM"})
-      .serves("model_types", {"nemotron"});
+      .serves("model_types", {"nemotron"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

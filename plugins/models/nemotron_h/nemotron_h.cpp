@@ -10,6 +10,7 @@
 #include "espalier/nn/mlp.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/plugin.h"
 #include "mamba2_mixer.h"
 
@@ -175,7 +176,9 @@ class NemotronHProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, NemotronHProvider>("nemotron_h", "Nemotron-H hybrids")
       .serves("architectures", {"NemotronHForCausalLM"})
-      .serves("model_types", {"nemotron_h"});
+      .serves("model_types", {"nemotron_h"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

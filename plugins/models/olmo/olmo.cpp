@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -61,10 +62,12 @@ class Olmo3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Olmo2Provider>("olmo2", "OLMo 2 decoders")
       .serves("architectures", {"Olmo2ForCausalLM"})
-      .serves("model_types", {"olmo2"});
+      .serves("model_types", {"olmo2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
   registrar.add<ModelProvider, Olmo3Provider>("olmo3", "OLMo 3 decoders")
       .serves("architectures", {"Olmo3ForCausalLM"})
-      .serves("model_types", {"olmo3"});
+      .serves("model_types", {"olmo3"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

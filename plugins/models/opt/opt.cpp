@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -72,7 +73,8 @@ class OptProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, OptProvider>("opt", "OPT decoders")
       .serves("architectures", {"OPTForCausalLM"})
-      .serves("model_types", {"opt"});
+      .serves("model_types", {"opt"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -47,7 +48,8 @@ class PhiProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, PhiProvider>("phi", "Phi 1, 1.5 and 2 decoders")
       .serves("architectures", {"PhiForCausalLM"})
-      .serves("model_types", {"phi"});
+      .serves("model_types", {"phi"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

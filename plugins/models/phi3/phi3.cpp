@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -65,7 +66,8 @@ class Phi3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Phi3Provider>("phi3", "Phi-3 and Phi-4 decoders")
       .serves("architectures", {"Phi3ForCausalLM"})
-      .serves("model_types", {"phi3"});
+      .serves("model_types", {"phi3"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

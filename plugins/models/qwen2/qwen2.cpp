@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -37,7 +38,8 @@ class Qwen2Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Qwen2Provider>("qwen2", "Qwen2 and Qwen2.5 decoders")
       .serves("architectures", {"Qwen2ForCausalLM"})
-      .serves("model_types", {"qwen2"});
+      .serves("model_types", {"qwen2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -50,7 +51,9 @@ class Qwen2MoeProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Qwen2MoeProvider>("qwen2_moe", "Qwen2 mixtures of experts")
       .serves("architectures", {"Qwen2MoeForCausalLM"})
-      .serves("model_types", {"qwen2_moe"});
+      .serves("model_types", {"qwen2_moe"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

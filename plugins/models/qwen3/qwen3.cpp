@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -39,7 +40,8 @@ class Qwen3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Qwen3Provider>("qwen3", "Qwen3 decoders")
       .serves("architectures", {"Qwen3ForCausalLM"})
-      .serves("model_types", {"qwen3"});
+      .serves("model_types", {"qwen3"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/moe.h"
 #include "espalier/nn/moe_config.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -45,7 +46,9 @@ class Qwen3MoeProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Qwen3MoeProvider>("qwen3_moe", "Qwen3 mixtures of experts")
       .serves("architectures", {"Qwen3MoeForCausalLM"})
-      .serves("model_types", {"qwen3_moe"});
+      .serves("model_types", {"qwen3_moe"})
+      .property("capabilities",
+                decoder_capabilities({capability::kAttentionChoice, capability::kExperts}));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -32,7 +33,8 @@ class SeedOssProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, SeedOssProvider>("seed_oss", "Seed-OSS decoders")
       .serves("architectures", {"SeedOssForCausalLM"})
-      .serves("model_types", {"seed_oss"});
+      .serves("model_types", {"seed_oss"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

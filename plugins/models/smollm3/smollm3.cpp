@@ -2,6 +2,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -66,7 +67,8 @@ class SmolLm3Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, SmolLm3Provider>("smollm3", "SmolLM3 decoders")
       .serves("architectures", {"SmolLM3ForCausalLM"})
-      .serves("model_types", {"smollm3"});
+      .serves("model_types", {"smollm3"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -47,7 +48,8 @@ class StableLmProvider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, StableLmProvider>("stablelm", "StableLM decoders")
       .serves("architectures", {"StableLmForCausalLM"})
-      .serves("model_types", {"stablelm"});
+      .serves("model_types", {"stablelm"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

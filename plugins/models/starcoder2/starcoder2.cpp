@@ -3,6 +3,7 @@
 #include "espalier/io/config_reader.h"
 #include "espalier/nn/decoder_config.h"
 #include "espalier/nn/decoder_model.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/model.h"
 #include "espalier/sdk/plugin.h"
 
@@ -44,7 +45,8 @@ class Starcoder2Provider final : public ModelProvider {
 void register_components(Registrar& registrar) {
   registrar.add<ModelProvider, Starcoder2Provider>("starcoder2", "StarCoder2 decoders")
       .serves("architectures", {"Starcoder2ForCausalLM"})
-      .serves("model_types", {"starcoder2"});
+      .serves("model_types", {"starcoder2"})
+      .property("capabilities", decoder_capabilities({capability::kAttentionChoice}));
 }
 
 }  // namespace

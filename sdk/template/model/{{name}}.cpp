@@ -3,6 +3,7 @@
 #include <espalier/io/config_reader.h>
 #include <espalier/nn/decoder_config.h>
 #include <espalier/nn/decoder_model.h>
+#include <espalier/sdk/capabilities.h>
 #include <espalier/sdk/model.h>
 #include <espalier/sdk/plugin.h>
 
@@ -29,7 +30,9 @@ class {{Name}}Provider final : public espalier::ModelProvider {
 void register_components(espalier::Registrar& registrar) {
   registrar.add<espalier::ModelProvider, {{Name}}Provider>("{{name}}", "{{Name}} decoders")
       .serves("architectures", {"{{Name}}ForCausalLM"})
-      .serves("model_types", {"{{name}}"});
+      .serves("model_types", {"{{name}}"})
+      .property("capabilities",
+                espalier::decoder_capabilities({espalier::capability::kAttentionChoice}));
 }
 
 }  // namespace
