@@ -114,14 +114,18 @@ std::vector<std::int64_t> GenerationRequest::encode(const std::string& text) con
   return widened(need_tokenizer().encode(text, true));
 }
 
-std::vector<std::int64_t> GenerationRequest::encode_chat(const Value& messages) const {
-  const Tokenizer& tokenizer = need_tokenizer();
+void GenerationRequest::require_chat() const {
+  need_tokenizer();
   if (chat_ == nullptr) {
     throw_bad_input("the model has no chat template", {},
                     "chat_template.jinja or chat_template in tokenizer_config.json", folder_,
-                    "use --prompt with plain text");
+                    "use generate --prompt with plain text");
   }
-  return widened(tokenizer.encode(chat_->render(messages, Value(), true).text, false));
+}
+
+std::vector<std::int64_t> GenerationRequest::encode_chat(const Value& messages) const {
+  require_chat();
+  return widened(tokenizer_->encode(chat_->render(messages, Value(), true).text, false));
 }
 
 }  // namespace espalier

@@ -25,6 +25,8 @@ class GenerationRequest {
 
   /// Ids of a plain text. Throws Error(kBadInput) without a tokenizer.
   std::vector<std::int64_t> encode(const std::string& text) const;
+  /// Throws Error(kBadInput) where chats can't be encoded.
+  void require_chat() const;
   /// Ids of a chat that the model is to answer. Throws Error(kBadInput) without a template.
   std::vector<std::int64_t> encode_chat(const Value& messages) const;
 
