@@ -105,9 +105,8 @@ void TrainingRun::set_up_strategy(const EngineCall& call) {
 }
 
 LoaderOptions TrainingRun::loader_options() const {
-  LoaderOptions options =
-      espalier::loader_options(settings_, data_.tokenizer.get(),
-                               model_.model ? model_.model->shape().max_positions : 0);
+  LoaderOptions options = espalier::loader_options(
+      settings_, data_.tokenizer.get(), model_.model ? model_.model->shape().max_positions : 0);
   if (strategy_ != nullptr) {
     options.share_index = strategy_->data_share().index;
     options.share_count = strategy_->data_share().count;
