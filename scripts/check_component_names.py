@@ -16,6 +16,10 @@ ALLOWED = {
     # What GGUF files call their layouts (general.architecture), tokenizers (tokenizer.ggml.model, .pre) and rotary
     # scalings; which plugin serves the imported model is decided by its config.json.
     "core/formats/gguf_": {"llama", "gpt2", "qwen2", "linear"},
+    # The command of that name.
+    "core/app/chat.cpp": {"chat"},
+    "core/app/commands.cpp": {"chat"},
+    "core/engine/commands/entry.cpp": {"chat"},
 }
 
 

@@ -3,6 +3,7 @@
 namespace espalier::app {
 
 int run_adapter(const std::vector<std::string>& arguments);
+int run_chat(const std::vector<std::string>& arguments);
 int run_completion(const std::vector<std::string>& arguments);
 int run_data(const std::vector<std::string>& arguments);
 int run_estimate(const std::vector<std::string>& arguments);
@@ -22,6 +23,7 @@ std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
       {"train", "train a model as a recipe says", run_train},
       {"generate", "continue a text or answer a chat", run_generate},
+      {"chat", "a conversation with a model", run_chat},
       {"score", "loss, logits and gradients of one batch", run_score},
       {"parity", "compare a model with a reference dump", run_parity},
       {"models", "list models, inspect a model's folder", run_models},

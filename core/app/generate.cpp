@@ -2,6 +2,7 @@
 
 #include "app/command.h"
 #include "app/compute.h"
+#include "app/generation_options.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
 #include "espalier/base/error.h"
@@ -26,37 +27,6 @@ Array parse_ids(const std::string& text) {
   return ids;
 }
 
-/// Sampling flags that were given; their presence switches sampling on.
-struct SamplingFlags {
-  std::optional<double> temperature;
-  std::optional<std::int64_t> top_k;
-  std::optional<double> top_p;
-  std::optional<double> min_p;
-  std::optional<double> repetition_penalty;
-  std::optional<std::int64_t> seed;
-
-  void declare(Options& options) {
-    options
-        .value("temperature", temperature, "sample with this temperature; below 1 is more certain")
-        .value("top-k", top_k, "sample from the K most likely tokens")
-        .value("top-p", top_p,
-               "sample from the most likely tokens that together have probability P")
-        .value("min-p", min_p,
-               "sample from tokens at least P times as likely as the most likely one")
-        .value("repetition-penalty", repetition_penalty,
-               "above 1: tokens of the text so far become less likely")
-        .value("seed", seed, "of the sampling (default 0)");
-  }
-  void store(Table& table) const {
-    if (temperature) table.set("temperature", *temperature);
-    if (top_k) table.set("top-k", *top_k);
-    if (top_p) table.set("top-p", *top_p);
-    if (min_p) table.set("min-p", *min_p);
-    if (repetition_penalty) table.set("repetition-penalty", *repetition_penalty);
-    if (seed) table.set("seed", *seed);
-  }
-};
-
 }  // namespace
 
 int run_generate(const std::vector<std::string>& arguments) {
@@ -67,50 +37,81 @@ int run_generate(const std::vector<std::string>& arguments) {
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_ids;
   std::optional<std::string> messages;
-  std::int64_t max_new_tokens = 128;
-  std::string dtype;
-  bool ignore_eos = false;
+  std::optional<std::string> prompts;
+  std::optional<std::string> output;
+  std::optional<std::int64_t> batch_size;
+  std::optional<std::int64_t> num_answers;
+  std::optional<std::int64_t> num_beams;
+  std::optional<double> length_penalty;
+  std::optional<std::string> early_stopping;
+  bool log_probs = false;
   bool json = false;
-  SamplingFlags sampling;
+  GenerationOptions generation;
   std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
-      "generate --model DIR [--adapter DIR] (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE) "
-      "[--max-new-tokens N]",
+      "generate --model DIR [--adapter DIR] (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE "
+      "| --prompts FILE.jsonl) [--max-new-tokens N]",
       "Continues a text or answers a chat. Takes the most likely token each time unless a sampling "
       "flag\n"
-      "(--temperature, --top-k, --top-p, --min-p) is given.");
+      "(--temperature, --top-k, --top-p, --min-p, ...) or --num-beams is given.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
       .value("adapter", adapter, "adapter folder in PEFT's format, used beside the model")
       .value("prompt", prompt, "text to continue")
       .value("prompt-ids", prompt_ids, "token ids to continue, separated by commas")
       .value("messages", messages, "JSON file with a list of chat messages to answer")
-      .value("max-new-tokens", max_new_tokens, "stop after that many tokens (default 128)")
-      .flag("ignore-eos", ignore_eos, "go on after an end-of-text token")
-      .value("dtype", dtype, "dtype of weights and arithmetic (default: as stored)")
-      .flag("json", json, "print {\"ids\": [...], \"text\": ...} of the answer");
-  sampling.declare(options);
+      .value("prompts", prompts,
+             "JSON Lines, each with prompt, prompt_ids or messages; gives them back with answers")
+      .value("output", output, "where the lines of --prompts go (default: to the terminal)")
+      .value("batch-size", batch_size, "lines of --prompts answered side by side (default 8)");
+  generation.declare(options);
+  options.value("num-answers", num_answers, "answers for a prompt (default 1)")
+      .value("num-beams", num_beams, "beam search with that many beams")
+      .value("length-penalty", length_penalty,
+             "exponent of the length in a beam's score; above 0 likes long answers (default 1)")
+      .value("early-stopping", early_stopping,
+             "end a beam search when there are enough answers: true, false or never (default "
+             "false)")
+      .flag("log-probs", log_probs, "with the model's log probability of each token")
+      .flag("json", json, "print {\"ids\": [...], \"text\": ..., \"ending\": ...} of each answer");
   add_device_option(options, device);
   add_plugin_options(options, plugins);
   options.parse(arguments);
-  if (prompt.has_value() + prompt_ids.has_value() + messages.has_value() != 1) {
-    throw_bad_input("generate needs one prompt", {}, "one of --prompt, --prompt-ids, --messages",
+  if (prompt.has_value() + prompt_ids.has_value() + messages.has_value() + prompts.has_value() !=
+      1) {
+    throw_bad_input("generate needs one prompt", {},
+                    "one of --prompt, --prompt-ids, --messages, --prompts", "the command line");
+  }
+  if (!prompts && (output || batch_size)) {
+    throw_bad_input("--output and --batch-size are for --prompts", {}, "--prompts FILE.jsonl",
                     "the command line");
   }
-  if (max_new_tokens < 1) {
-    throw_bad_input("--max-new-tokens is out of range", std::to_string(max_new_tokens), "1 or more",
-                    "--max-new-tokens");
+  if (batch_size && *batch_size < 1) {
+    throw_bad_input("--batch-size is out of range", std::to_string(*batch_size), "1 or more",
+                    "--batch-size");
+  }
+  if (log_probs && !json && !prompts) {
+    throw_bad_input("log probabilities are a part of the JSON output", {}, "--log-probs --json",
+                    "--log-probs");
   }
 
   Table table;
-  if (prompt) table.set("prompt", *prompt);
+  const auto set = [&](const char* name, const auto& value) {
+    if (value) table.set(name, *value);
+  };
+  set("prompt", prompt);
   if (prompt_ids) table.set("prompt-ids", parse_ids(*prompt_ids));
-  if (messages) table.set("messages", *messages);
-  table.set("max-new-tokens", max_new_tokens);
-  table.set("ignore-eos", ignore_eos);
+  set("messages", messages);
+  set("prompts", prompts);
+  set("output", output);
+  set("batch-size", batch_size);
+  set("num-answers", num_answers);
+  set("num-beams", num_beams);
+  set("length-penalty", length_penalty);
+  set("early-stopping", early_stopping);
+  table.set("log-probs", log_probs);
   table.set("json", json);
-  if (!dtype.empty()) table.set("dtype", dtype);
-  sampling.store(table);
+  generation.store(table);
   table.set("device", device);
   request.options = std::move(table);
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);

@@ -30,6 +30,7 @@ constexpr Section kSections[] = {
     {.name = "distributed", .interface = "ParallelStrategy", .has_default = true},
     {.name = "peft", .interface = "Adapter"},
     {.name = "kernels", .interface = "KernelPack"},
+    {.name = "logger", .interface = "Logger", .named = true},
 };
 
 }  // namespace

@@ -5,15 +5,18 @@
 
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/safetensors.h"
 #include "espalier/base/suggest.h"
+#include "espalier/base/torch_file.h"
 
 namespace espalier {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingleName = "model.safetensors";
-constexpr const char* kIndexName = "model.safetensors.index.json";
+/// In the order in which they are looked for, which is that of transformers.
+constexpr const char* kWeightsNames[] = {"model.safetensors", "model.safetensors.index.json",
+                                         "pytorch_model.bin", "pytorch_model.bin.index.json"};
 constexpr const char* kFetchAgain =
     "the download or copy is incomplete or mixes two checkpoints: fetch the folder again";
 
@@ -21,11 +24,18 @@ constexpr const char* kFetchAgain =
 std::string weights_file(const std::string& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return fs::exists(path, ignored) ? path : std::string();
-  for (const char* name : {kSingleName, kIndexName}) {
+  for (const char* name : kWeightsNames) {
     const fs::path candidate = fs::path(path) / name;
     if (fs::exists(candidate, ignored)) return candidate.string();
   }
   return {};
+}
+
+/// Safetensors, unless the name does not say so and the content is a zip archive or a pickle.
+std::unique_ptr<TensorFile> open_tensor_file(const std::string& path) {
+  if (!path.ends_with(".safetensors") && TorchFile::is_torch_file(path))
+    return std::make_unique<TorchFile>(path);
+  return std::make_unique<SafetensorsFile>(path);
 }
 
 /// Shards lie beside or below the index, nowhere else.
@@ -42,8 +52,8 @@ bool CheckpointReader::has_weights(const std::string& path) { return !weights_fi
 
 CheckpointReader::CheckpointReader(const std::string& path) : path_(weights_file(path)) {
   if (path_.empty()) {
-    throw_bad_input("no safetensors weights were found", {},
-                    std::string(kSingleName) + " or " + kIndexName, path,
+    throw_bad_input("no weights were found", {},
+                    "model.safetensors, pytorch_model.bin, or an index of one of them", path,
                     "check the path of the model folder");
   }
   indexed_ = path_.ends_with(".json");
@@ -97,11 +107,11 @@ CheckpointReader::Shard& CheckpointReader::shard(const std::string& file) {
   return *shards_.back();
 }
 
-const SafetensorsFile& CheckpointReader::open(Shard& shard) const {
-  if (const SafetensorsFile* file = shard.visible.load()) return *file;
+const TensorFile& CheckpointReader::open(Shard& shard) const {
+  if (const TensorFile* file = shard.visible.load()) return *file;
   const std::lock_guard lock(shard.opening);
   if (shard.file == nullptr) {
-    auto file = std::make_unique<SafetensorsFile>(shard.path);
+    std::unique_ptr<TensorFile> file = open_tensor_file(shard.path);
     if (indexed_) check_against_index(shard, *file);
     shard.file = std::move(file);
     shard.visible.store(shard.file.get());
@@ -109,7 +119,7 @@ const SafetensorsFile& CheckpointReader::open(Shard& shard) const {
   return *shard.file;
 }
 
-void CheckpointReader::check_against_index(const Shard& shard, const SafetensorsFile& file) const {
+void CheckpointReader::check_against_index(const Shard& shard, const TensorFile& file) const {
   ProblemList problems;
   for (const std::string& name : shard.names) {
     if (file.find(name) != nullptr) continue;
@@ -139,7 +149,7 @@ bool CheckpointReader::contains(std::string_view name) const {
   return shard_of_.find(name) != shard_of_.end();
 }
 
-const SafetensorsFile& CheckpointReader::file_of(std::string_view name) const {
+const TensorFile& CheckpointReader::file_of(std::string_view name) const {
   const auto found = shard_of_.find(name);
   if (found != shard_of_.end()) return open(*found->second);
   throw_bad_input("there is no tensor '" + std::string(name) + "' in the checkpoint", {},
@@ -162,7 +172,7 @@ void CheckpointReader::verify() const {
 std::uint64_t CheckpointReader::bytes_requested() const {
   std::uint64_t total = 0;
   for (const auto& shard : shards_) {
-    if (const SafetensorsFile* file = shard->visible.load()) total += file->bytes_requested();
+    if (const TensorFile* file = shard->visible.load()) total += file->bytes_requested();
   }
   return total;
 }

@@ -12,14 +12,15 @@
 #include <vector>
 
 #include "espalier/base/api.h"
-#include "espalier/base/safetensors.h"
+#include "espalier/base/tensor_file.h"
 
 namespace espalier {
 
 /// The weights of a model: `path` is a folder with model.safetensors, or with
-/// model.safetensors.index.json and its shards; or one .safetensors file; or an index file. Shards
-/// are opened when a tensor of theirs is first asked for; each is then checked against the index.
-/// All methods may be called from several threads at once.
+/// model.safetensors.index.json and its shards, or where there is neither with pytorch_model.bin or
+/// its index and shards (see TorchFile); or one such file; or an index file. Shards are opened when
+/// a tensor of theirs is first asked for; each is then checked against the index. All methods may
+/// be called from several threads at once.
 class ESPALIER_API CheckpointReader {
  public:
   explicit CheckpointReader(const std::string& path);
@@ -36,12 +37,12 @@ class ESPALIER_API CheckpointReader {
   /// Error(kBadInput) with the nearest names when there is no such tensor.
   const TensorInfo& at(std::string_view name) const { return file_of(name).at(name); }
   /// The opened file that holds the tensor; for data, read_bytes and read_slice.
-  const SafetensorsFile& file_of(std::string_view name) const;
+  const TensorFile& file_of(std::string_view name) const;
   std::span<const std::byte> data(std::string_view name) const { return file_of(name).data(name); }
 
   /// Opens and checks every shard; reports everything that is wrong at once.
   void verify() const;
-  /// Over all files, see SafetensorsFile.
+  /// Over all files, see TensorFile.
   std::uint64_t bytes_requested() const;
   /// The file or index that was opened.
   const std::string& path() const { return path_; }
@@ -52,15 +53,15 @@ class ESPALIER_API CheckpointReader {
     std::vector<std::string> names;
     /// Not a once_flag: a shard that can't be opened throws, and ThreadSanitizer hangs on that.
     std::mutex opening;
-    std::unique_ptr<SafetensorsFile> file;
+    std::unique_ptr<TensorFile> file;
     /// `file`, for readers that did not open it.
-    std::atomic<const SafetensorsFile*> visible{nullptr};
+    std::atomic<const TensorFile*> visible{nullptr};
   };
 
   void read_index();
   Shard& shard(const std::string& file);
-  const SafetensorsFile& open(Shard& shard) const;
-  void check_against_index(const Shard& shard, const SafetensorsFile& file) const;
+  const TensorFile& open(Shard& shard) const;
+  void check_against_index(const Shard& shard, const TensorFile& file) const;
 
   std::string path_;
   bool indexed_ = false;

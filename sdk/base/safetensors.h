@@ -1,101 +1,23 @@
 #pragma once
 
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <map>
-#include <span>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "espalier/base/api.h"
-#include "espalier/base/dtype.h"
-#include "espalier/base/file.h"
+#include "espalier/base/tensor_file.h"
 
 namespace espalier {
-
-/// One tensor of a safetensors file: row-major, little endian.
-struct TensorInfo {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::vector<std::int64_t> shape;
-  /// Bytes [begin, end) of the file's data section.
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-
-  std::uint64_t size_bytes() const { return end - begin; }
-  std::int64_t element_count() const {
-    std::int64_t count = 1;
-    for (const std::int64_t size : shape) count *= size;
-    return count;
-  }
-};
-
-/// Half-open range of one dimension.
-struct DimensionRange {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-
-/// `__metadata__` of a file.
-using TensorMetadata = std::map<std::string, std::string>;
 
 /// A safetensors file, opened and checked: header length, UTF-8 and JSON, no repeated names, known
 /// types, sizes that fit the shapes, and data that is covered without hole, overlap or trailing
 /// bytes. Everything that the reference library refuses is an Error(kBadInput) with file and
-/// tensor. Data is read when asked for. Immutable; all methods may be called from several threads
-/// at once.
-class ESPALIER_API SafetensorsFile {
+/// tensor.
+class ESPALIER_API SafetensorsFile : public TensorFile {
  public:
   explicit SafetensorsFile(std::string path);
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
-
-  const std::string& path() const { return file_.path(); }
-  /// In the order of their data.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
-  /// nullptr when there is no such tensor.
-  const TensorInfo* find(std::string_view name) const;
-  /// Error(kBadInput) with the nearest names when there is no such tensor.
-  const TensorInfo& at(std::string_view name) const;
-  const TensorMetadata& metadata() const { return metadata_; }
-
-  /// The tensor's bytes in the mapped file; valid while this object lives. Not aligned when the
-  /// file was written by another serializer.
-  std::span<const std::byte> data(std::string_view name) const;
-  /// `size` of the tensor's bytes from `offset` on, in the mapped file.
-  std::span<const std::byte> data(std::string_view name, std::uint64_t offset,
-                                  std::uint64_t size) const;
-  /// Fills `out` with the tensor's bytes from `offset` on, by positional reads.
-  void read_bytes(std::string_view name, std::uint64_t offset, std::span<std::byte> out) const;
-  /// Fills `out` with the part of the tensor that lies in `ranges`, one for each dimension, packed
-  /// in row-major order. Reads that part and no other byte, in the longest contiguous pieces there
-  /// are. Types below 8 bits: only whole bytes.
-  void read_slice(std::string_view name, std::span<const DimensionRange> ranges,
-                  std::span<std::byte> out) const;
-
-  /// Bytes of tensor data that the methods above were asked for so far.
-  std::uint64_t bytes_requested() const { return bytes_requested_.load(std::memory_order_relaxed); }
 
  private:
   void read_header();
   void check_coverage();
-  std::uint64_t file_offset(const TensorInfo& tensor, std::uint64_t offset,
-                            std::uint64_t size) const;
-
-  MappedFile file_;
-  std::uint64_t data_begin_ = 0;
-  std::vector<TensorInfo> tensors_;
-  std::map<std::string, std::size_t, std::less<>> index_;
-  TensorMetadata metadata_;
-  mutable std::atomic<std::uint64_t> bytes_requested_{0};
 };
-
-/// Bytes that `shape` takes in `dtype`. Error(kBadInput), naming `where`, when a size is negative,
-/// the product overflows, or elements of less than 8 bits do not fill whole bytes.
-ESPALIER_API std::uint64_t tensor_size_bytes(DType dtype, std::span<const std::int64_t> shape,
-                                             const std::string& where);
 
 }  // namespace espalier

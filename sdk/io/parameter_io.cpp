@@ -72,7 +72,7 @@ void check_disk_shape(const TensorInfo& info, const DiskTensor& part,
 }
 
 /// Reads one combination of pieces and puts it into its place of `result`.
-void read_box(const SafetensorsFile& file, const DiskTensor& part, const std::vector<Piece>& pieces,
+void read_box(const TensorFile& file, const DiskTensor& part, const std::vector<Piece>& pieces,
               at::Tensor& result) {
   std::vector<DimensionRange> ranges;
   std::vector<std::int64_t> shape;
@@ -134,7 +134,7 @@ at::Tensor load_parameter(const CheckpointReader& checkpoint, const ParameterSpe
   at::Tensor result = at::empty(shape, at::TensorOptions().dtype(dtype));
 
   for (const DiskTensor& part : mapping.parts) {
-    const SafetensorsFile& file = checkpoint.file_of(part.name);
+    const TensorFile& file = checkpoint.file_of(part.name);
     const TensorInfo& info = file.at(part.name);
     check_disk_shape(info, part, checkpoint);
     if (mapping.parts.size() == 1 && is_direct(part, wanted, info, result)) {

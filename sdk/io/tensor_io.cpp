@@ -66,7 +66,7 @@ std::string scalar_type_name(at::ScalarType type) {
   return std::string(dtype_config_name(dtype_of(type)));
 }
 
-at::Tensor read_tensor(const SafetensorsFile& file, std::string_view name) {
+at::Tensor read_tensor(const TensorFile& file, std::string_view name) {
   const TensorInfo& info = file.at(name);
   at::Tensor tensor = at::empty(info.shape, at::TensorOptions().dtype(scalar_type_of(info.dtype)));
   file.read_bytes(name, 0, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});

@@ -22,7 +22,7 @@ ESPALIER_API at::ScalarType scalar_type_from_name(const std::string& name);
 ESPALIER_API std::string scalar_type_name(at::ScalarType type);
 
 /// A copy of one tensor of a file.
-ESPALIER_API at::Tensor read_tensor(const SafetensorsFile& file, std::string_view name);
+ESPALIER_API at::Tensor read_tensor(const TensorFile& file, std::string_view name);
 /// All tensors of a file.
 ESPALIER_API std::map<std::string, at::Tensor> read_tensors(const std::string& path);
 

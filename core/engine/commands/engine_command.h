@@ -28,6 +28,7 @@ struct EngineCall {
 
 // One function a command; each returns the exit code.
 int run_adapter(const EngineCall& call);
+int run_chat(const EngineCall& call);
 int run_conformance(const EngineCall& call);
 int run_data_inspect(const EngineCall& call);
 int run_score(const EngineCall& call);

@@ -43,6 +43,7 @@ namespace {
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
       {"adapter", run_adapter},
+      {"chat", run_chat},
       {"conformance", run_conformance},
       {"data inspect", run_data_inspect},
       {"estimate", run_estimate},

@@ -1,135 +1,181 @@
+#include <algorithm>
 #include <cstdio>
-#include <filesystem>
+#include <functional>
 #include <optional>
+#include <sstream>
 
 #include "engine/commands/engine_command.h"
-#include "engine/generate/generator.h"
-#include "engine/run/model_loader.h"
+#include "engine/generate/answer_text.h"
+#include "engine/generate/generation_request.h"
 #include "espalier/base/error.h"
+#include "espalier/base/file.h"
 #include "espalier/base/json.h"
-#include "text/chat_template_loader.h"
-#include "text/stream_decoder.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr std::int64_t kBatch = 8;  // prompts side by side, unless --batch-size says otherwise
 
-/// eos_token_id of generation_config.json, or of config.json: one id or a list.
-std::set<std::int64_t> stop_ids(const LoadedModel& loaded) {
-  const std::string file = (fs::path(loaded.folder) / "generation_config.json").string();
-  const Value generation =
-      fs::exists(file) ? read_json_file(file, {.allow_duplicate_keys = true}) : Value(Table());
-  const Value* eos = generation.find("eos_token_id");
-  if (eos == nullptr || eos->is_null()) eos = loaded.config.find("eos_token_id");
-  std::set<std::int64_t> ids;
-  if (eos == nullptr || eos->is_null()) return ids;
-  if (eos->is_int()) return {eos->as_int()};
-  for (const Value& id : eos->as_array()) ids.insert(id.as_int());
+std::vector<std::int64_t> ids_of(const Value& list) {
+  std::vector<std::int64_t> ids;
+  for (const Value& id : list.as_array()) ids.push_back(id.as_int());
   return ids;
 }
 
-std::vector<std::int64_t> widened(const std::vector<std::int32_t>& ids) {
-  return {ids.begin(), ids.end()};
+/// A line of --prompts.
+std::vector<std::int64_t> prompt_of(const GenerationRequest& request, const Value& line) {
+  if (const Value* text = line.find("prompt")) return request.encode(text->as_string());
+  if (const Value* ids = line.find("prompt_ids")) return ids_of(*ids);
+  if (const Value* messages = line.find("messages")) return request.encode_chat(*messages);
+  throw_bad_input("a line of the prompts has no prompt", dump_json(line),
+                  "prompt, prompt_ids or messages", line.position().to_string());
 }
 
-std::vector<std::int64_t> chat_prompt(const EngineCall& call, const Tokenizer& tokenizer,
-                                      const std::string& folder) {
-  const std::shared_ptr<const ChatTemplate> chat = text::load_chat_template(folder);
-  if (chat == nullptr) {
-    throw_bad_input("the model has no chat template", {},
-                    "chat_template.jinja or chat_template in tokenizer_config.json", folder,
-                    "use --prompt with plain text");
-  }
-  const RenderedChat rendered = chat->render(read_json_file(call.text("messages")), Value(), true);
-  return widened(tokenizer.encode(rendered.text, false));
+std::vector<std::int64_t> read_prompt(const EngineCall& call, const GenerationRequest& request) {
+  if (const Value& ids = call.option("prompt-ids"); !ids.is_null()) return ids_of(ids);
+  if (!call.option("messages").is_null())
+    return request.encode_chat(read_json_file(call.text("messages")));
+  return request.encode(call.text("prompt"));
 }
 
-std::vector<std::int64_t> read_prompt(const EngineCall& call, const Tokenizer* tokenizer,
-                                      const std::string& folder) {
-  if (const Value& ids = call.option("prompt-ids"); !ids.is_null()) {
-    std::vector<std::int64_t> prompt;
-    for (const Value& id : ids.as_array()) prompt.push_back(id.as_int());
-    return prompt;
+/// Answers with their texts, which grow while they are written.
+class AnswerWriter {
+ public:
+  using Show = std::function<void(std::size_t answer, const std::string& piece)>;
+
+  AnswerWriter(const GenerationRequest& request, std::size_t answers, Show show = {})
+      : has_text_(request.tokenizer() != nullptr), show_(std::move(show)) {
+    for (std::size_t i = 0; has_text_ && i < answers; ++i)
+      texts_.emplace_back(request.tokenizer(), request.stops());
   }
-  if (tokenizer == nullptr) {
-    throw_bad_input("the model folder has no tokenizer", {}, "tokenizer.json", folder,
-                    "give the prompt as --prompt-ids");
+
+  bool push(std::size_t answer, std::int64_t id) {
+    if (!has_text_) return true;
+    show(answer, texts_[answer].push(id));
+    return !texts_[answer].stopped();
   }
-  if (!call.option("messages").is_null()) return chat_prompt(call, *tokenizer, folder);
-  return widened(tokenizer->encode(call.text("prompt"), true));
+  /// {"ids", "text", "ending", ...} of an answer that is complete.
+  Table finish(std::size_t number, const Answer& answer, const GenerateOptions& options) {
+    Array ids;
+    for (const std::int64_t id : answer.ids) ids.emplace_back(id);
+    Table result;
+    result.set("ids", std::move(ids));
+    if (has_text_) show(number, texts_[number].finish());
+    const bool stopped = has_text_ && texts_[number].stopped();
+    result.set("text", has_text_ ? texts_[number].text() : std::string());
+    result.set("ending", stopped                            ? "stop"
+                         : answer.ending == Ending::kStopId ? "end_of_text"
+                                                            : "length");
+    if (options.num_beams > 1) result.set("score", answer.score);
+    if (options.log_probabilities) {
+      Array list;
+      for (const double value : answer.log_probabilities) list.emplace_back(value);
+      result.set("log_probabilities", std::move(list));
+    }
+    return result;
+  }
+
+ private:
+  void show(std::size_t answer, const std::string& piece) {
+    if (show_ && !piece.empty()) show_(answer, piece);
+  }
+
+  bool has_text_;
+  Show show_;
+  std::vector<AnswerText> texts_;
+};
+
+/// Runs prompts side by side; the answers of the first prompt come first.
+std::vector<Table> answer_prompts(const GenerationRequest& request, TextRunner& runner,
+                                  const std::vector<std::vector<std::int64_t>>& prompts,
+                                  std::uint64_t first_prompt, AnswerWriter::Show show = {}) {
+  GenerateOptions options = request.options();
+  options.first_prompt = first_prompt;
+  AnswerWriter writer(request, prompts.size() * static_cast<std::size_t>(options.num_answers),
+                      std::move(show));
+  const std::vector<Answer> answers = generate_answers(
+      runner, prompts, options,
+      [&](std::size_t answer, std::int64_t id) { return writer.push(answer, id); });
+  std::vector<Table> tables;
+  for (std::size_t i = 0; i < answers.size(); ++i)
+    tables.push_back(writer.finish(i, answers[i], options));
+  return tables;
 }
 
-GenerateOptions generate_options(const EngineCall& call, const LoadedModel& loaded) {
-  GenerateOptions options;
-  options.max_new_tokens = call.option("max-new-tokens").as_int();
-  if (!call.flag("ignore-eos")) options.stop_ids = stop_ids(loaded);
-  SamplingOptions& sampling = options.sampling;
-  const auto read = [&](const char* name, double& target, bool samples) {
-    const Value& value = call.option(name);
-    if (value.is_null()) return;
-    target = value.as_float();
-    sampling.sample = sampling.sample || samples;
-  };
-  read("temperature", sampling.temperature, true);
-  read("top-p", sampling.top_p, true);
-  read("min-p", sampling.min_p, true);
-  read("repetition-penalty", sampling.repetition_penalty, false);
-  if (const Value& top_k = call.option("top-k"); !top_k.is_null()) {
-    sampling.top_k = top_k.as_int();
-    sampling.sample = true;
+Array prompt_lines(const std::string& path) {
+  std::istringstream content(read_file(path));
+  Array lines;
+  std::uint32_t number = 0;
+  for (std::string line; std::getline(content, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    lines.push_back(parse_json(line, {.file = path + ":" + std::to_string(number)}));
+    lines.back().at({path, number, 0});
   }
-  if (const Value& seed = call.option("seed"); !seed.is_null())
-    sampling.seed = static_cast<std::uint64_t>(seed.as_int());
-  return options;
+  if (lines.empty())
+    throw_bad_input("there are no prompts in the file", {}, "a JSON object a line", path);
+  return lines;
+}
+
+/// Each line of --prompts with its "answers", in the order of the file.
+int answer_file(const EngineCall& call, GenerationRequest& request) {
+  const Array lines = prompt_lines(call.text("prompts"));
+  std::vector<std::vector<std::int64_t>> prompts;
+  for (const Value& line : lines) prompts.push_back(prompt_of(request, line));
+  const Value& size = call.option("batch-size");
+  const auto batch = static_cast<std::size_t>(size.is_null() ? kBatch : size.as_int());
+  const std::string output = call.text("output");
+  std::string written;
+  TextRunner runner(request.model());
+  for (std::size_t first = 0; first < prompts.size(); first += batch) {
+    const std::size_t count = std::min(batch, prompts.size() - first);
+    const auto begin = prompts.begin() + static_cast<std::ptrdiff_t>(first);
+    const std::vector<Table> answers =
+        answer_prompts(request, runner, {begin, begin + static_cast<std::ptrdiff_t>(count)}, first);
+    const std::size_t each = answers.size() / count;
+    for (std::size_t i = 0; i < count; ++i) {
+      Table line = lines[first + i].as_table();
+      Array list;
+      for (std::size_t n = 0; n < each; ++n) list.emplace_back(answers[i * each + n]);
+      line.set("answers", std::move(list));
+      const std::string text = dump_json(Value(std::move(line))) + "\n";
+      if (output.empty())
+        std::fputs(text.c_str(), stdout);
+      else
+        written += text;
+    }
+    std::fflush(stdout);
+  }
+  if (!output.empty()) write_file_atomically(output, written);
+  return 0;
 }
 
 }  // namespace
 
 int run_generate(const EngineCall& call) {
-  ModelLoadOptions load_options;
-  if (const std::string dtype = call.text("dtype"); !dtype.empty()) {
-    load_options.dtype = dtype;
-    load_options.compute_dtype = dtype;
-  }
-  load_options.device = call.text("device");
-  const std::string folder = call.text("model");
-  std::shared_ptr<const Tokenizer> tokenizer;
-  if (text::has_tokenizer(folder)) tokenizer = text::load_tokenizer(folder);
-  const std::vector<std::int64_t> prompt = read_prompt(call, tokenizer.get(), folder);
-  const LoadedModel loaded =
-      load_model(*call.create<ModelProvider>("model"), folder, load_options, call.adapter("peft"));
-  require_language_model(loaded, "generate");
-  const GenerateOptions options = generate_options(call, loaded);
-
+  GenerationRequest request(call);
+  if (!call.option("prompts").is_null()) return answer_file(call, request);
+  const std::vector<std::int64_t> prompt = read_prompt(call, request);
+  TextRunner runner(request.model());
   const bool json = call.flag("json");
-  std::vector<std::int32_t> shown;
-  std::optional<text::StreamDecoder> printer;
-  if (!json && tokenizer != nullptr) printer.emplace(tokenizer, true);
-  const auto print = [](const std::string& part) {
-    if (part.empty()) return;
-    std::fputs(part.c_str(), stdout);
+  const bool several = request.options().num_answers > 1;
+  // Several answers are written at once, so they are shown one after the other when all are there.
+  const AnswerWriter::Show print = [](std::size_t, const std::string& piece) {
+    std::fputs(piece.c_str(), stdout);
     std::fflush(stdout);
   };
-  const TokenSink stream = [&](std::int64_t id) {
-    shown.push_back(static_cast<std::int32_t>(id));
-    if (printer) print(printer->push(shown.back()));
-    return true;
-  };
-  const std::vector<std::int64_t> ids = generate(*loaded.model, prompt, options, stream);
-  if (!json) {
-    if (printer) print(printer->finish());
-    std::puts("");
-    return 0;
+  const std::vector<Table> answers =
+      answer_prompts(request, runner, {prompt}, 0, json || several ? AnswerWriter::Show() : print);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    if (json) {
+      std::puts(dump_json(Value(answers[i])).c_str());
+    } else if (several) {
+      std::printf("%s--- %zu\n%s\n", i > 0 ? "\n" : "", i + 1,
+                  answers[i].find("text")->as_string().c_str());
+    } else {
+      std::puts("");
+    }
   }
-  const std::string text = tokenizer == nullptr ? std::string() : tokenizer->decode(shown, true);
-  Array list;
-  for (const std::int64_t id : ids) list.emplace_back(id);
-  Table result;
-  result.set("ids", std::move(list));
-  result.set("text", text);
-  std::puts(dump_json(result).c_str());
   return 0;
 }
 

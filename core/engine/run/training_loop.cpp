@@ -65,12 +65,14 @@ Value validation_line(const StepMetrics& metrics, double seconds) {
 struct ValidationRun {
   ValidationRun(const ValidationSet& set, const fs::path& folder, std::int64_t keep_steps,
                 bool has_log)
-      : name(set.name), dataset(set.dataset) {
-    const std::string file = (name.empty() ? "validation" : "validation_" + name) + ".jsonl";
-    if (has_log) log.emplace((folder / file).string(), keep_steps);
+      : name(set.name),
+        source(name.empty() ? "validation" : "validation_" + name),
+        dataset(set.dataset) {
+    if (has_log) log.emplace((folder / (source + ".jsonl")).string(), keep_steps);
   }
 
   std::string name;
+  std::string source;  ///< as loggers know it
   std::shared_ptr<const Dataset> dataset;
   std::optional<MetricsLog> log;  ///< of the first rank
   std::vector<Batch> batches;     ///< this rank's
@@ -157,6 +159,12 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     validation.emplace_back(set, folder, first == 0 ? -1 : first, first_rank);
   DataLoader loader(data_.training, loader_options(), resumed ? resumed->loader : LoaderState{});
   const StopSignal stop_signal;
+  if (!first_rank) loggers_.clear();
+  for (const auto& logger : loggers_) logger->start({output_dir_, first, recipe_});
+  const auto log = [&](MetricsLog& file, const std::string& source, const Value& line) {
+    file.append(line);
+    for (const auto& logger : loggers_) logger->log(source, file.last_step(), line);
+  };
 
   const auto validate = [&](std::int64_t step) {
     for (ValidationRun& set : validation) {
@@ -167,7 +175,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
       if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, loader_options());
       StepMetrics metrics = evaluate(parts(), set.batches);
       metrics.step = step;
-      if (set.log) set.log->append(validation_line(metrics, seconds_since(start)));
+      if (set.log) log(*set.log, set.source, validation_line(metrics, seconds_since(start)));
       progress.note(validation_note(set.name, metrics, seconds_since(start)));
     }
   };
@@ -181,7 +189,8 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
     const StepBatches batches = loader.next();
     const StepMetrics metrics = train_step(parts(), batches, step);
     const double seconds = seconds_since(start);
-    if (training_log) training_log->append(training_line(metrics, seconds, model_.device));
+    if (training_log)
+      log(*training_log, "training", training_line(metrics, seconds, model_.device));
     progress.step(metrics, seconds, peak_device_bytes(model_.device).value_or(resident_bytes()));
 
     const bool last = step == total_steps_;
@@ -193,10 +202,12 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
       ranks_.on_first("saving the logs", [&] {
         training_log->sync();
         for (ValidationRun& set : validation) set.log->sync();
+        for (const auto& logger : loggers_) logger->flush();
       });
       store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
     }
     if (stopped) {
+      for (const auto& logger : loggers_) logger->flush();
       progress.finish();
       progress.note(settings_.checkpoint.enabled
                         ? "stopped after step " + std::to_string(step) +
@@ -206,6 +217,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
       return kStoppedExitCode;
     }
   }
+  for (const auto& logger : loggers_) logger->flush();
   progress.finish();
   const std::string final_folder = (folder / "final").string();
   export_result(final_folder);

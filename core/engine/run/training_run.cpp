@@ -86,6 +86,10 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
       trainable_parameters(*model_.model, model_.adapter.get()),
       model_.adapter == nullptr ? std::vector<ParameterGroupConfig>()
                                 : model_.adapter->parameter_groups());
+  recipe_ = call.option("recipe");
+  for (const auto& [section, chosen] : call.request.components) {
+    if (section.starts_with("logger")) loggers_.push_back(call.create<Logger>(section));
+  }
   const config::StepSchedulerConfig& steps = settings_.step_scheduler;
   if (steps.num_epochs || !steps.max_steps) {
     total_steps_ = steps.num_epochs.value_or(1) *

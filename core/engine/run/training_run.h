@@ -72,6 +72,8 @@ class TrainingRun {
   std::shared_ptr<Objective> objective_;
   std::shared_ptr<LrScheduler> lr_scheduler_;
   std::unique_ptr<ParameterOptimizer> optimizer_;
+  std::vector<std::shared_ptr<Logger>> loggers_;
+  Value recipe_;
   std::int64_t total_steps_ = 0;
 };
 
