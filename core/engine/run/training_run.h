@@ -16,6 +16,7 @@
 #include "engine/train/optimizer_state.h"
 #include "engine/train/train_step.h"
 #include "espalier/sdk/communicator.h"
+#include "espalier/sdk/logger.h"
 
 namespace espalier {
 
