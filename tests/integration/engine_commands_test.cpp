@@ -10,6 +10,7 @@
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
+#include "espalier/base/safetensors.h"
 #include "fixture_path.h"
 #include "support/process.h"
 

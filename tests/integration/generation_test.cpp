@@ -1,4 +1,5 @@
 // Text that models write: searches held against transformers, draws against exact probabilities.
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>

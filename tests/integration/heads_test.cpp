@@ -1,5 +1,6 @@
 // Heads on decoders, held against the classes of transformers for the same tiny models; each folder
 // below tests/fixtures/heads is one case.
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // How a model's folder becomes a model: overrides of its config, dtypes, tied heads, attention.
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
