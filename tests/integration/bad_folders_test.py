@@ -138,7 +138,7 @@ if os.geteuid() != 0:  # root reads everything
 
 # --- config.json ---
 
-@case(BAD_INPUT, "no JSON object", "an array")
+@case(BAD_INPUT, "no JSON object", "a list")
 def config_is_a_list(place):
     (place.model / "config.json").write_text("[1, 2]")
     return place.score()
@@ -287,7 +287,7 @@ def override_is_of_no_key(place):
     return place.train(None, "--model.config.rope_thetta=1e6")
 
 
-@case(BAD_INPUT, "model.config.hidden_size", "text")
+@case(BAD_INPUT, "model.config.hidden_size", "a string")
 def override_is_of_another_type(place):
     return place.train(None, '--model.config.hidden_size="wide"')
 

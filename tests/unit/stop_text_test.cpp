@@ -12,8 +12,9 @@ std::string shown(const std::string& text, const std::vector<std::string>& stops
   std::string result;
   for (std::size_t i = 0; i < text.size(); i += size) {
     result += stop.push(text.substr(i, size));
-    for (const std::string& one : stops)
-      EXPECT_EQ(result.find(one), std::string::npos) << "a stop string was shown";
+    for (const std::string& one : stops) {
+      if (!one.empty()) EXPECT_EQ(result.find(one), std::string::npos) << "a stop string was shown";
+    }
   }
   return stop.stopped() ? result : result + stop.finish();
 }
