@@ -17,6 +17,26 @@ namespace fs = std::filesystem;
 
 std::string engine_path() { return library_folder() + "/libespalier_engine.so"; }
 
+/// Whether the pack is for hardware that is here. One that serves no device is only used by name.
+bool is_for_this_machine(const plugin::ComponentRef& pack) {
+  const Value* devices = pack.component->serves.find("devices");
+  if (devices == nullptr) return false;
+  for (const Value& device : devices->as_array()) {
+    if (device == Value("cpu") || (device == Value("cuda") && fs::exists("/dev/nvidiactl")))
+      return true;
+  }
+  return false;
+}
+
+/// Kernel packs are used without being asked for, unless [kernels] names one: then that one alone.
+void add_kernel_packs(EngineRequest& request, const plugin::Catalog& catalog) {
+  if (request.components.contains(kKernelsSection)) return;
+  for (const plugin::ComponentRef& pack : catalog.components("KernelPack")) {
+    if (is_for_this_machine(pack))
+      request.components[kKernelsSection + ("." + pack.qualified_name())] = {pack, Value(Table())};
+  }
+}
+
 }  // namespace
 
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model,
@@ -25,6 +45,7 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
   request.options.as_table().set("model", folder);
   request.components["model"] = {plugin::model_provider_for(catalog, folder, choice),
                                  Value(Table())};
+  add_kernel_packs(request, catalog);
 }
 
 plugin::ProviderChoice provider_choice(const config::ModelConfig& model) {

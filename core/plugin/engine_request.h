@@ -16,6 +16,10 @@ struct ChosenComponent {
   Value config;
 };
 
+/// The kernel pack that a recipe names is under this key of the components; those that are used
+/// where they can run are under keys that go on with a dot.
+inline constexpr const char* kKernelsSection = "kernels";
+
 /// What the front end asks of the engine. Both are of one build and share espalier_base, so plain
 /// C++ types pass.
 struct EngineRequest {

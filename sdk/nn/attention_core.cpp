@@ -105,38 +105,59 @@ at::Tensor attend_group(const at::Tensor& q, const at::Tensor& k, const at::Tens
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs, 2);
 }
 
+/// Neighbouring documents of equal length, which attend in one call.
+struct Group {
+  std::int64_t batch;
+  std::int64_t length;
+};
+
+std::vector<Group> groups_of(const std::vector<std::int64_t>& starts, bool alone) {
+  std::vector<Group> groups;
+  for (std::size_t d = 0; d + 1 < starts.size(); ++d) {
+    const std::int64_t length = starts[d + 1] - starts[d];
+    if (!alone && !groups.empty() && groups.back().length == length)
+      ++groups.back().batch;
+    else
+      groups.push_back({1, length});
+  }
+  return groups;
+}
+
 }  // namespace
 
 AttentionCore::~AttentionCore() = default;
 
 at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const AttentionContext& context) {
-  const std::vector<std::int64_t>& starts = context.batch.layout.document_starts;
   const std::int64_t heads = q.size(1);
   KvCache* cache = context.batch.cache;
+  const std::vector<Group> groups =
+      groups_of(context.batch.layout.document_starts, /*alone=*/cache != nullptr);
+  if (groups.empty()) return q;
+  std::vector<std::int64_t> rows;
+  rows.reserve(groups.size());
+  for (const Group& group : groups) rows.push_back(group.batch * group.length);
+  // Split at once: the backward pass then joins the parts, where a slice for each would make a
+  // gradient of the whole size for each.
+  const std::vector<at::Tensor> queries = q.split_with_sizes(rows);
+  const std::vector<at::Tensor> all_keys = k.split_with_sizes(rows);
+  const std::vector<at::Tensor> all_values = v.split_with_sizes(rows);
   std::vector<at::Tensor> outputs;
-  std::size_t d = 0;
-  while (d + 1 < starts.size()) {
-    const std::int64_t length = starts[d + 1] - starts[d];
-    std::size_t end = d + 1;
-    while (cache == nullptr && end + 1 < starts.size() && starts[end + 1] - starts[end] == length)
-      ++end;
-    const std::int64_t batch = static_cast<std::int64_t>(end - d);
-    const std::int64_t rows = batch * length;
-    at::Tensor keys = k.narrow(0, starts[d], rows);
-    at::Tensor values = v.narrow(0, starts[d], rows);
+  outputs.reserve(groups.size());
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const Group& group = groups[i];
+    at::Tensor keys = all_keys[i];
+    at::Tensor values = all_values[i];
     if (cache != nullptr) {
       std::tie(keys, values) =
-          cache->append(context.layer, static_cast<std::int64_t>(d), keys, values);
+          cache->append(context.layer, static_cast<std::int64_t>(i), keys, values);
     }
-    const Shape shape{batch, length, keys.size(0) / batch};
-    const at::Tensor output = attend_group(heads_first(q.narrow(0, starts[d], rows), batch, heads),
-                                           heads_first(keys, batch, heads),
-                                           heads_first(values, batch, heads), shape, context);
+    const Shape shape{group.batch, group.length, keys.size(0) / group.batch};
+    const at::Tensor output = attend_group(heads_first(queries[i], group.batch, heads),
+                                           heads_first(keys, group.batch, heads),
+                                           heads_first(values, group.batch, heads), shape, context);
     outputs.push_back(output.transpose(1, 2).flatten(0, 1));  // [rows, heads, dim]
-    d = end;
   }
-  if (outputs.empty()) return q;
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
 }
 

@@ -5,6 +5,8 @@
 #include <map>
 
 #include "engine/commands/engine_command.h"
+#include "engine/memory/caching_allocator.h"
+#include "engine/run/kernel_packs.h"
 #include "espalier/base/error.h"
 #include "espalier/stable/stable_tensor.h"
 
@@ -54,10 +56,13 @@ int dispatch(const EngineRequest& request) {
       {"score", run_score},
       {"parity", run_parity},
       {"train", run_train}};
+  CachingAllocator::install();
   stable::register_factories();
   plugin::PluginHost host;
   host.load(request.plugins);
-  return kCommands.at(request.command)({request, host});
+  const EngineCall call{request, host};
+  use_kernel_packs(call);
+  return kCommands.at(request.command)(call);
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
-#include "espalier/ops/op.h"
 #include "plugin/capabilities.h"
 #include "plugin/model_provider.h"
 
@@ -32,22 +31,6 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
   return trainable;
 }
 
-/// Puts the implementations of a kernel pack into the table of ops, or says why this machine can't
-/// run them.
-void use_kernels(KernelPack& pack) {
-  if (const std::string reason = pack.unavailable(); !reason.empty()) {
-    throw Error(Problem{ErrorCode::kUnsupported,
-                        "the kernel pack can't run on this machine",
-                        reason,
-                        {},
-                        "[kernels]",
-                        "leave the section out to use the reference kernels"});
-  }
-  for (ops::OpImplementation& implementation : pack.implementations()) {
-    ops::OpTable::instance().add(std::move(implementation));
-  }
-}
-
 }  // namespace
 
 TrainingRun::TrainingRun(const EngineCall& call, World& world)
@@ -58,7 +41,6 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   const std::string folder = call.text("model");
   // Data first: most mistakes are in it, and it is read in a moment.
   data_ = open_data(call, settings_, call.flag("quiet") || !ranks_.is_first());
-  if (call.request.components.contains("kernels")) use_kernels(*call.create<KernelPack>("kernels"));
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;

@@ -1,0 +1,310 @@
+// The CPU kernel pack: the memory-bound ops of a decoder in one pass over their data each, on the
+// threads of LibTorch. Compiled per instruction set; the best that the CPU has is taken when the
+// pack is made. Matrix products and attention stay with LibTorch.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+
+#include "espalier/base/error.h"
+#include "espalier/ops/gated_activation.h"
+#include "espalier/ops/op.h"
+#include "espalier/sdk/batch.h"
+#include "espalier/sdk/plugin.h"
+#include "kernels.h"
+
+namespace espalier {
+namespace {
+
+using ops::OpAttributes;
+using ops::OpImplementation;
+using ops::Saved;
+using ops::Tensors;
+
+constexpr int kPriority = 100;
+constexpr std::int64_t kElementsPerTask = 16384;  // below it another thread costs more than it does
+
+static_assert(kIgnoredLabel == -100, "kNoLabel of rows.h");
+
+const cpu::Kernels* best_kernels() {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    return &cpu::avx512::kKernels;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &cpu::avx2::kKernels;
+  return nullptr;
+}
+
+bool is_computed(const at::Tensor& tensor) {
+  return tensor.is_cpu() &&
+         (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
+}
+
+cpu::Type type_of(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kFloat ? cpu::Type::kFloat : cpu::Type::kBf16;
+}
+
+/// `tensor` as rows whose elements lie side by side; the rows themselves may lie apart.
+at::Tensor as_rows(const at::Tensor& tensor) {
+  const bool rows = tensor.dim() == 2 && (tensor.stride(1) == 1 || tensor.size(1) == 1);
+  return rows ? tensor : tensor.reshape({-1, tensor.size(-1)}).contiguous();
+}
+
+std::int64_t row_stride(const at::Tensor& rows) { return rows.stride(0); }
+
+at::Tensor empty_floats(std::int64_t size) {
+  return at::empty({size}, at::TensorOptions().dtype(at::kFloat));
+}
+
+/// Runs `kernel` over `rows` of `columns` elements, on all threads where it is worth it.
+template <class Arguments>
+void over_rows(void (*kernel)(const Arguments&, std::int64_t, std::int64_t),
+               const Arguments& arguments, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kElementsPerTask / std::max<std::int64_t>(1, columns));
+  at::parallel_for(0, rows, grain,
+                   [&](std::int64_t begin, std::int64_t end) { kernel(arguments, begin, end); });
+}
+
+// --- rms_norm: inputs x, w; numbers eps, offset
+
+cpu::RmsNormArguments rms_norm_arguments(const at::Tensor& x, const at::Tensor& w,
+                                         const OpAttributes& attributes) {
+  cpu::RmsNormArguments arguments{};
+  arguments.type = type_of(x);
+  arguments.weight_type = type_of(w);
+  arguments.columns = x.size(1);
+  arguments.row_stride = row_stride(x);
+  arguments.epsilon = static_cast<float>(attributes.numbers[0]);
+  arguments.offset = static_cast<float>(attributes.numbers[1]);
+  arguments.x = x.const_data_ptr();
+  arguments.weight = w.const_data_ptr();
+  return arguments;
+}
+
+/// Sums over rows: each thread its own, then all in order, so that equal runs give equal bits.
+void rms_norm_backward(const cpu::Kernels& kernels, const cpu::RmsNormArguments& arguments,
+                       std::int64_t rows, at::Tensor& grad_weight) {
+  const std::int64_t threads =
+      std::min<std::int64_t>(at::get_num_threads(), std::max<std::int64_t>(rows, 1));
+  at::Tensor partial =
+      at::zeros({threads, arguments.columns}, at::TensorOptions().dtype(at::kFloat));
+  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      cpu::RmsNormArguments mine = arguments;
+      mine.grad_weight = partial.data_ptr<float>() + i * arguments.columns;
+      kernels.rms_norm_backward(mine, rows * i / threads, rows * (i + 1) / threads);
+    }
+  });
+  grad_weight = partial.sum(0);
+}
+
+OpImplementation rms_norm(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    const at::Tensor& w = inputs[1];
+    return is_computed(inputs[0]) && is_computed(w) && w.is_contiguous() && inputs[0].dim() > 0 &&
+           inputs[0].size(-1) > 0;
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
+                                  Saved& saved) {
+    const at::Tensor x = as_rows(inputs[0]);
+    at::Tensor y = at::empty(inputs[0].sizes(), x.options());
+    at::Tensor inverse = empty_floats(x.size(0));
+    cpu::RmsNormArguments arguments = rms_norm_arguments(x, inputs[1], attributes);
+    arguments.y = y.mutable_data_ptr();
+    arguments.inverse = inverse.data_ptr<float>();
+    over_rows(kernels.rms_norm, arguments, x.size(0), x.size(1));
+    saved.tensors = {inputs[0], inputs[1], inverse};
+    return Tensors{y};
+  };
+  const auto backward = [&kernels](const Saved& saved, const OpAttributes& attributes,
+                                   const Tensors& grad_outputs,
+                                   const std::vector<bool>& needs_grad) {
+    const at::Tensor x = as_rows(saved.tensors[0]);
+    const at::Tensor& w = saved.tensors[1];
+    const at::Tensor grad = grad_outputs[0].contiguous();
+    at::Tensor grad_x = needs_grad[0] ? at::empty(grad.sizes(), x.options()) : at::Tensor();
+    at::Tensor grad_weight;
+    cpu::RmsNormArguments arguments = rms_norm_arguments(x, w, attributes);
+    arguments.inverse = saved.tensors[2].data_ptr<float>();
+    arguments.grad = grad.const_data_ptr();
+    if (grad_x.defined()) arguments.grad_x = grad_x.mutable_data_ptr();
+    if (needs_grad[1])
+      rms_norm_backward(kernels, arguments, x.size(0), grad_weight);
+    else
+      over_rows(kernels.rms_norm_backward, arguments, x.size(0), x.size(1));
+    return Tensors{grad_x, needs_grad[1] ? grad_weight.to(w.scalar_type()) : at::Tensor()};
+  };
+  return {"rms_norm", kernels.instructions, kPriority, supports, forward, backward};
+}
+
+// --- rotary: inputs x, cos, sin; integers interleaved
+
+at::Tensor rotated(const cpu::Kernels& kernels, const at::Tensor& input, const at::Tensor& cos,
+                   const at::Tensor& sin, const OpAttributes& attributes, float direction) {
+  const at::Tensor x = input.stride(-1) == 1 ? input : input.contiguous();
+  at::Tensor y = at::empty(x.sizes(), x.options());
+  const cpu::RotaryArguments arguments{type_of(x),
+                                       x.size(1),
+                                       x.size(2),
+                                       cos.size(1),
+                                       x.stride(0),
+                                       x.stride(1),
+                                       attributes.integers[0] != 0,
+                                       direction,
+                                       x.const_data_ptr(),
+                                       cos.const_data_ptr<float>(),
+                                       sin.const_data_ptr<float>(),
+                                       y.mutable_data_ptr()};
+  over_rows(kernels.rotary, arguments, x.size(0), x.size(1) * x.size(2));
+  return y;
+}
+
+OpImplementation rotary(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    const auto angles = [](const at::Tensor& tensor) {
+      return tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
+    };
+    return is_computed(inputs[0]) && inputs[0].dim() == 3 && angles(inputs[1]) && angles(inputs[2]);
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
+                                  Saved& saved) {
+    saved.tensors = {inputs[1], inputs[2]};
+    return Tensors{rotated(kernels, inputs[0], inputs[1], inputs[2], attributes, 1.0F)};
+  };
+  const auto backward = [&kernels](const Saved& saved, const OpAttributes& attributes,
+                                   const Tensors& grad_outputs, const std::vector<bool>&) {
+    return Tensors{
+        rotated(kernels, grad_outputs[0], saved.tensors[0], saved.tensors[1], attributes, -1.0F),
+        {},
+        {}};
+  };
+  return {"rotary", kernels.instructions, kPriority, supports, forward, backward};
+}
+
+// --- gated_activation: inputs gate, up; integers activation
+
+cpu::GatedArguments gated_arguments(const at::Tensor& gate, const at::Tensor& up,
+                                    const OpAttributes& attributes) {
+  cpu::GatedArguments arguments{};
+  arguments.type = type_of(gate);
+  arguments.activation = static_cast<int>(attributes.integers[0]);
+  arguments.columns = gate.size(1);
+  arguments.gate_stride = row_stride(gate);
+  arguments.up_stride = row_stride(up);
+  arguments.gate = gate.const_data_ptr();
+  arguments.up = up.const_data_ptr();
+  return arguments;
+}
+
+OpImplementation gated_activation(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes& attributes) {
+    const auto activation = static_cast<ops::Activation>(attributes.integers[0]);
+    return is_computed(inputs[0]) && inputs[1].is_cpu() &&
+           inputs[1].scalar_type() == inputs[0].scalar_type() &&
+           inputs[0].sizes() == inputs[1].sizes() && inputs[0].dim() > 0 &&
+           inputs[0].size(-1) > 0 && activation != ops::Activation::kGelu &&
+           activation <= ops::Activation::kQuickGelu;
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
+                                  Saved& saved) {
+    const at::Tensor gate = as_rows(inputs[0]);
+    const at::Tensor up = as_rows(inputs[1]);
+    at::Tensor y = at::empty(inputs[0].sizes(), gate.options());
+    cpu::GatedArguments arguments = gated_arguments(gate, up, attributes);
+    arguments.y = y.mutable_data_ptr();
+    over_rows(kernels.gated, arguments, gate.size(0), gate.size(1));
+    saved.tensors = {inputs[0], inputs[1]};
+    return Tensors{y};
+  };
+  const auto backward = [&kernels](const Saved& saved, const OpAttributes& attributes,
+                                   const Tensors& grad_outputs, const std::vector<bool>&) {
+    const at::Tensor gate = as_rows(saved.tensors[0]);
+    const at::Tensor up = as_rows(saved.tensors[1]);
+    const at::Tensor grad = grad_outputs[0].contiguous();
+    at::Tensor grad_gate = at::empty(grad.sizes(), gate.options());
+    at::Tensor grad_up = at::empty(grad.sizes(), gate.options());
+    cpu::GatedArguments arguments = gated_arguments(gate, up, attributes);
+    arguments.grad = grad.const_data_ptr();
+    arguments.grad_gate = grad_gate.mutable_data_ptr();
+    arguments.grad_up = grad_up.mutable_data_ptr();
+    over_rows(kernels.gated_backward, arguments, gate.size(0), gate.size(1));
+    return Tensors{grad_gate, grad_up};
+  };
+  return {"gated_activation", kernels.instructions, kPriority, supports, forward, backward};
+}
+
+// --- cross_entropy: inputs logits, labels; numbers smoothing, z weight, soft cap
+
+cpu::CrossEntropyArguments cross_entropy_arguments(const at::Tensor& logits,
+                                                   const at::Tensor& labels, at::Tensor& lse,
+                                                   const OpAttributes& attributes) {
+  cpu::CrossEntropyArguments arguments{};
+  arguments.type = type_of(logits);
+  arguments.vocab = logits.size(1);
+  arguments.row_stride = row_stride(logits);
+  arguments.smoothing = static_cast<float>(attributes.numbers[0]);
+  arguments.z_loss = static_cast<float>(attributes.numbers[1]);
+  arguments.logits = logits.const_data_ptr();
+  arguments.labels = labels.const_data_ptr<std::int64_t>();
+  arguments.log_sum_exp = lse.data_ptr<float>();
+  return arguments;
+}
+
+OpImplementation cross_entropy(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes& attributes) {
+    return is_computed(inputs[0]) && inputs[0].dim() == 2 && inputs[0].size(1) > 0 &&
+           inputs[1].is_cpu() && attributes.numbers[2] == 0.0;
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
+                                  Saved& saved) {
+    const at::Tensor logits = as_rows(inputs[0]);
+    const at::Tensor labels = inputs[1].contiguous();
+    at::Tensor lse = empty_floats(logits.size(0));
+    at::Tensor loss = empty_floats(logits.size(0));
+    cpu::CrossEntropyArguments arguments = cross_entropy_arguments(logits, labels, lse, attributes);
+    arguments.loss = loss.data_ptr<float>();
+    over_rows(kernels.cross_entropy, arguments, logits.size(0), logits.size(1));
+    saved.tensors = {inputs[0], labels, lse};
+    return Tensors{loss.sum(at::kDouble).to(at::kFloat)};
+  };
+  const auto backward = [&kernels](const Saved& saved, const OpAttributes& attributes,
+                                   const Tensors& grad_outputs, const std::vector<bool>&) {
+    const at::Tensor logits = as_rows(saved.tensors[0]);
+    at::Tensor lse = saved.tensors[2];
+    at::Tensor grad = at::empty(logits.sizes(), logits.options());
+    cpu::CrossEntropyArguments arguments =
+        cross_entropy_arguments(logits, saved.tensors[1], lse, attributes);
+    arguments.scale = grad_outputs[0].item<float>();
+    arguments.grad = grad.mutable_data_ptr();
+    over_rows(kernels.cross_entropy_backward, arguments, logits.size(0), logits.size(1));
+    return Tensors{grad, {}};
+  };
+  return {"cross_entropy", kernels.instructions, kPriority, supports, forward, backward};
+}
+
+class CpuKernels final : public KernelPack {
+ public:
+  std::string unavailable() const override {
+    return best_kernels() != nullptr ? "" : "the CPU has neither AVX2 with FMA nor AVX-512";
+  }
+  std::vector<OpImplementation> implementations() const override {
+    const cpu::Kernels* kernels = best_kernels();
+    if (kernels == nullptr) return {};
+    return {rms_norm(*kernels), rotary(*kernels), gated_activation(*kernels),
+            cross_entropy(*kernels)};
+  }
+};
+
+void register_components(Registrar& registrar) {
+  registrar
+      .add<KernelPack, CpuKernels>("cpu_kernels",
+                                   "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
+                                   "gated activations, cross entropy")
+      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy"})
+      .serves("devices", {"cpu"});
+}
+
+}  // namespace
+}  // namespace espalier
+
+ESPALIER_PLUGIN("espalier.cpu_kernels", "0.1.0", espalier::register_components)

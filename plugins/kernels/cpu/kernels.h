@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+
+namespace espalier::cpu {
+
+/// Dtype of activations. Arithmetic is in float32 with either.
+enum class Type { kFloat, kBf16 };
+
+struct RmsNormArguments {
+  Type type;
+  Type weight_type;
+  std::int64_t columns;
+  std::int64_t row_stride;  ///< of x, in elements
+  float epsilon;
+  float offset;  ///< added to the weight
+  const void* x;
+  const void* weight;
+  float* inverse;  ///< [rows] 1 / sqrt(mean(x^2) + epsilon): written forward, read backward
+  void* y;         ///< forward
+  const void* grad;
+  void* grad_x;        ///< or nullptr
+  float* grad_weight;  ///< [columns], added to; or nullptr
+};
+
+struct RotaryArguments {
+  Type type;
+  std::int64_t heads;
+  std::int64_t width;  ///< of a head
+  std::int64_t half;   ///< columns of cos and sin
+  std::int64_t token_stride;
+  std::int64_t head_stride;
+  bool interleaved;
+  float direction;  ///< -1 turns back
+  const void* x;
+  const float* cos;
+  const float* sin;
+  void* y;  ///< contiguous
+};
+
+struct GatedArguments {
+  Type type;
+  int activation;  ///< of ops::Activation
+  std::int64_t columns;
+  std::int64_t gate_stride;  ///< of rows
+  std::int64_t up_stride;
+  const void* gate;
+  const void* up;
+  void* y;  ///< contiguous, like all that follow
+  const void* grad;
+  void* grad_gate;
+  void* grad_up;
+};
+
+struct CrossEntropyArguments {
+  Type type;
+  std::int64_t vocab;
+  std::int64_t row_stride;
+  float smoothing;
+  float z_loss;
+  float scale;  ///< gradient of the sum; backward
+  const void* logits;
+  const std::int64_t* labels;
+  float* loss;         ///< [rows] forward
+  float* log_sum_exp;  ///< [rows] written forward, read backward
+  void* grad;          ///< [rows, vocab] backward
+};
+
+/// The kernels of one instruction set, each over the rows (tokens) `begin` to `end`.
+struct Kernels {
+  const char* instructions;
+  void (*rms_norm)(const RmsNormArguments&, std::int64_t begin, std::int64_t end);
+  void (*rms_norm_backward)(const RmsNormArguments&, std::int64_t begin, std::int64_t end);
+  void (*rotary)(const RotaryArguments&, std::int64_t begin, std::int64_t end);
+  void (*gated)(const GatedArguments&, std::int64_t begin, std::int64_t end);
+  void (*gated_backward)(const GatedArguments&, std::int64_t begin, std::int64_t end);
+  void (*cross_entropy)(const CrossEntropyArguments&, std::int64_t begin, std::int64_t end);
+  void (*cross_entropy_backward)(const CrossEntropyArguments&, std::int64_t begin,
+                                 std::int64_t end);
+};
+
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
+
+}  // namespace espalier::cpu

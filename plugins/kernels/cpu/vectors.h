@@ -1,0 +1,137 @@
+// Vectors of one instruction set, for the file that is compiled for it. Everything has internal
+// linkage, and nothing comes from the standard library: an inline function that the linker shares
+// between files would carry instructions that other CPUs lack.
+#pragma once
+
+#include <cstdint>
+
+namespace espalier::cpu {
+namespace {
+
+#ifdef __AVX512F__
+constexpr std::int64_t kLanes = 16;
+#else
+constexpr std::int64_t kLanes = 8;
+#endif
+
+using Floats = float __attribute__((vector_size(4 * kLanes)));
+using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
+using Words = std::uint32_t __attribute__((vector_size(4 * kLanes)));
+using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
+
+struct Bf16 {
+  std::uint16_t bits;
+};
+
+inline Floats all(float value) { return Floats{} + value; }
+
+inline Floats widened(Halves bits) {
+  return reinterpret_cast<Floats>(__builtin_convertvector(bits, Words) << 16);
+}
+
+/// To the nearest bf16, halves to even; what is not a number stays so.
+inline Halves narrowed(Floats values) {
+  const Words bits = reinterpret_cast<Words>(values);
+  const Words rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+  const Words nan = (bits >> 16) | 0x40U;
+  const auto is_nan = reinterpret_cast<Words>(values != values);
+  return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), Halves);
+}
+
+inline Floats load(const float* from) {
+  Floats values;
+  __builtin_memcpy(&values, from, sizeof values);
+  return values;
+}
+
+inline Floats load(const Bf16* from) {
+  Halves bits;
+  __builtin_memcpy(&bits, from, sizeof bits);
+  return widened(bits);
+}
+
+inline void store(float* to, Floats values) { __builtin_memcpy(to, &values, sizeof values); }
+
+inline void store(Bf16* to, Floats values) {
+  const Halves bits = narrowed(values);
+  __builtin_memcpy(to, &bits, sizeof bits);
+}
+
+/// The first `count` lanes; zero in the others.
+template <class T>
+Floats load_part(const T* from, std::int64_t count) {
+  T lanes[kLanes] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = from[i];
+  return load(lanes);
+}
+
+template <class T>
+void store_part(T* to, Floats values, std::int64_t count) {
+  T lanes[kLanes];
+  store(lanes, values);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
+}
+
+inline float sum(Floats values) {
+  float total = 0;
+  for (std::int64_t i = 0; i < kLanes; ++i) total += values[i];
+  return total;
+}
+
+inline float largest(Floats values) {
+  float result = values[0];
+  for (std::int64_t i = 1; i < kLanes; ++i) result = result < values[i] ? values[i] : result;
+  return result;
+}
+
+inline Floats maximum(Floats a, Floats b) { return a < b ? b : a; }
+
+/// e^x with a relative error below 2e-7; 0 below -87.3, where float32 has no normal numbers, and
+/// e^88 above 88. Cody and Waite's reduction, Cephes's polynomial.
+inline Floats exponential(Floats x) {
+  constexpr float kLog2e = 1.44269504F;
+  constexpr float kLn2High = 0.693359375F;
+  constexpr float kLn2Low = -2.12194440e-4F;
+  constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23: adding it rounds to whole numbers
+  constexpr float kLowest = -87.3F;
+  const Floats bounded = x > 88.0F ? all(88.0F) : (x < kLowest ? all(kLowest) : x);
+  const Floats power = (bounded * kLog2e + kRounder) - kRounder;
+  const Floats r = (bounded - power * kLn2High) - power * kLn2Low;
+  Floats p = all(1.9875691500e-4F);
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  const Floats value = p * (r * r) + r + 1.0F;
+  const Ints exponent = (__builtin_convertvector(power, Ints) + 127) << 23;
+  const Floats result = value * reinterpret_cast<Floats>(exponent);
+  return x < kLowest ? Floats{} : result;
+}
+
+inline Floats sigmoid(Floats x) { return 1.0F / (1.0F + exponential(-x)); }
+
+/// Calls `function(i, count)` for the lanes from i, `count` of them; all but the last are full, and
+/// the compiler sees that.
+template <class Function>
+inline void for_lanes(std::int64_t size, const Function& function) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) function(i, kLanes);
+  if (i < size) function(i, size - i);
+}
+
+template <class T>
+inline Floats get(const T* from, std::int64_t count) {
+  return count == kLanes ? load(from) : load_part(from, count);
+}
+
+template <class T>
+inline void put(T* to, Floats values, std::int64_t count) {
+  if (count == kLanes)
+    store(to, values);
+  else
+    store_part(to, values, count);
+}
+
+}  // namespace
+}  // namespace espalier::cpu
