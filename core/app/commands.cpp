@@ -10,6 +10,7 @@ int run_estimate(const std::vector<std::string>& arguments);
 int run_export(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_import(const std::vector<std::string>& arguments);
+int run_kernels(const std::vector<std::string>& arguments);
 int run_models(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
@@ -33,6 +34,7 @@ std::span<const Command> commands() {
       {"estimate", "what a rank of many would hold and send", run_estimate},
       {"export", "make a model folder of a checkpoint", run_export},
       {"import", "turn a GGUF file into a model folder", run_import},
+      {"kernels", "list, check and time kernel packs", run_kernels},
       {"data", "look at the data of a recipe", run_data},
       {"recipe", "check and compare recipes, schema for editors", run_recipe},
       {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},

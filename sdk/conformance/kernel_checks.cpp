@@ -98,10 +98,40 @@ void add_grouped_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Cas
   cases.push_back({"no bias", {x, weight, {}, offsets}, {}, {true, true, false, false}});
 }
 
+/// Documents of one token, of less and more than a vector, of several blocks; heads that share
+/// keys; q, k and v as parts of one projection.
+void add_attention_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  const auto starts = [](std::vector<std::int64_t> places) {
+    return at::tensor(places, at::kLong);
+  };
+  for (const auto& [heads, kv_heads, width] :
+       {std::tuple(1, 1, 8), std::tuple(6, 2, 20), std::tuple(4, 4, 64)}) {
+    const std::int64_t tokens = 1 + 5 + 33 + 70;
+    const at::Tensor fused =
+        in(random_tensor({tokens, heads + 2 * kv_heads, width}, seed, 1), dtype);
+    const at::Tensor q = fused.narrow(1, 0, heads);
+    const at::Tensor k = fused.narrow(1, heads, kv_heads);
+    const at::Tensor v = fused.narrow(1, heads + kv_heads, kv_heads);
+    const std::string name = std::to_string(heads) + " heads of " + std::to_string(width) + ", " +
+                             std::to_string(kv_heads) + " of keys";
+    for (const std::int64_t window : {0, 1, 40})
+      cases.push_back({name + ", window " + std::to_string(window),
+                       {q, k, v, starts({0, 1, 6, 39, tokens})},
+                       {{0.3}, {window}},
+                       {true, true, true, false}});
+    cases.push_back({name + ", one document",
+                     {q.contiguous(), k.contiguous(), v.contiguous(), starts({0, tokens})},
+                     {{0.3}, {0}},
+                     {true, true, true, false}});
+  }
+}
+
 std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uint64_t seed) {
   std::vector<Case> cases;
   if (op == "rotary") {
     add_rotary_cases(dtype, seed, cases);
+  } else if (op == "document_attention") {
+    add_attention_cases(dtype, seed, cases);
   } else if (op == "grouped_linear") {
     add_grouped_cases(dtype, seed, cases);
   } else {
@@ -148,7 +178,11 @@ int compare(const OpImplementation& implementation, const OpImplementation& refe
   int taken = 0;
   for (Case& one : cases_of(implementation.op, dtype, seed)) {
     for (at::Tensor& input : one.inputs) {
-      if (input.defined() && implementation.op != "grouped_linear") input = input.to(device);
+      // Offsets of groups and documents stay where the host reads them.
+      const bool offsets = input.defined() && !input.is_floating_point() &&
+                           (implementation.op == "grouped_linear" ||
+                            implementation.op == "document_attention");
+      if (input.defined() && !offsets) input = input.to(device);
     }
     if (implementation.supports && !implementation.supports(one.inputs, one.attributes)) continue;
     ++taken;

@@ -8,11 +8,13 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <limits>
 
 #include "espalier/nn/kv_cache.h"
+#include "espalier/ops/op.h"
 
 namespace espalier::nn {
 namespace {
@@ -131,9 +133,17 @@ at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, c
                                      const AttentionContext& context) {
   const std::int64_t heads = q.size(1);
   KvCache* cache = context.batch.cache;
-  const std::vector<Group> groups =
-      groups_of(context.batch.layout.document_starts, /*alone=*/cache != nullptr);
+  const std::vector<std::int64_t>& starts = context.batch.layout.document_starts;
+  const std::vector<Group> groups = groups_of(starts, /*alone=*/cache != nullptr);
   if (groups.empty()) return q;
+  if (cache == nullptr && !needs_scores(context)) {
+    const ops::Tensors inputs = {q, k, v, at::tensor(starts, at::kLong)};
+    const ops::OpAttributes attributes{{context.scale}, {context.sliding_window.value_or(0)}};
+    // The op's reference writes all scores out; LibTorch's attention below does not.
+    const ops::OpImplementation& kernel =
+        ops::OpTable::instance().select("document_attention", inputs, attributes);
+    if (kernel.priority > 0) return ops::call("document_attention", inputs, attributes)[0];
+  }
   std::vector<std::int64_t> rows;
   rows.reserve(groups.size());
   for (const Group& group : groups) rows.push_back(group.batch * group.length);

@@ -7,13 +7,14 @@
 namespace espalier::ops {
 
 /// The reference of every op, in plain ATen: the definition that kernel packs are held against.
-std::vector<OpImplementation> reference_implementations();
+ESPALIER_API std::vector<OpImplementation> reference_implementations();
 
 // One function for each op, beside its formulas.
 OpImplementation rms_norm_reference();
 OpImplementation rotary_reference();
 OpImplementation gated_activation_reference();
 OpImplementation cross_entropy_reference();
+OpImplementation document_attention_reference();
 OpImplementation grouped_linear_reference();
 OpImplementation selective_scan_reference();
 

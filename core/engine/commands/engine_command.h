@@ -34,6 +34,7 @@ int run_data_inspect(const EngineCall& call);
 int run_score(const EngineCall& call);
 int run_machine(const EngineCall& call);
 int run_models_inspect(const EngineCall& call);
+int run_kernels(const EngineCall& call);
 int run_parity(const EngineCall& call);
 int run_estimate(const EngineCall& call);
 int run_export(const EngineCall& call);

@@ -51,6 +51,7 @@ int dispatch(const EngineRequest& request) {
       {"estimate", run_estimate},
       {"export", run_export},
       {"generate", run_generate},
+      {"kernels", run_kernels},
       {"machine", run_machine},
       {"models inspect", run_models_inspect},
       {"score", run_score},

@@ -1,4 +1,4 @@
 // Compiled for AVX2 and FMA.
-#include "rows.h"
+#include "table.h"
 
 const espalier::cpu::Kernels espalier::cpu::avx2::kKernels = kernels_named("avx2");

@@ -6,6 +6,9 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "espalier/base/error.h"
 #include "espalier/ops/gated_activation.h"
 #include "espalier/ops/op.h"
@@ -282,6 +285,119 @@ OpImplementation cross_entropy(const cpu::Kernels& kernels) {
   return {"cross_entropy", kernels.instructions, kPriority, supports, forward, backward};
 }
 
+// --- document_attention: inputs q, k, v, starts; numbers scale; integers window
+
+constexpr std::int64_t kLongestDocument = 2048;  // LibTorch's blocks are better for longer ones
+
+cpu::AttentionArguments attention_arguments(const Tensors& inputs, const at::Tensor& output,
+                                            const at::Tensor& lse, const OpAttributes& attributes) {
+  const at::Tensor& q = inputs[0];
+  const at::Tensor& k = inputs[1];
+  const at::Tensor& v = inputs[2];
+  cpu::AttentionArguments arguments{};
+  arguments.type = type_of(q);
+  arguments.heads = q.size(1);
+  arguments.kv_heads = k.size(1);
+  arguments.width = q.size(2);
+  arguments.q_token = q.stride(0);
+  arguments.q_head = q.stride(1);
+  arguments.k_token = k.stride(0);
+  arguments.k_head = k.stride(1);
+  arguments.v_token = v.stride(0);
+  arguments.v_head = v.stride(1);
+  arguments.starts = inputs[3].const_data_ptr<std::int64_t>();
+  arguments.window = attributes.integers[0];
+  arguments.scale = static_cast<float>(attributes.numbers[0]);
+  arguments.q = q.const_data_ptr();
+  arguments.k = k.const_data_ptr();
+  arguments.v = v.const_data_ptr();
+  arguments.output = output.mutable_data_ptr();
+  arguments.log_sum_exp = lse.mutable_data_ptr<float>();
+  return arguments;
+}
+
+std::int64_t longest_document(const at::Tensor& starts) {
+  const std::int64_t* start = starts.const_data_ptr<std::int64_t>();
+  std::int64_t longest = 0;
+  for (std::int64_t d = 0; d + 1 < starts.numel(); ++d)
+    longest = std::max(longest, start[d + 1] - start[d]);
+  return longest;
+}
+
+/// The first task of each thread, so that all have about the same to do; one more at the end.
+std::vector<std::int64_t> shares_of_threads(const at::Tensor& starts, std::int64_t kv_heads) {
+  constexpr std::int64_t kPerToken = 64;  // what a token costs besides its scores, in scores
+  const std::int64_t* start = starts.const_data_ptr<std::int64_t>();
+  const std::int64_t tasks = (starts.numel() - 1) * kv_heads;
+  std::vector<std::int64_t> costs(static_cast<std::size_t>(tasks) + 1, 0);
+  for (std::int64_t task = 0; task < tasks; ++task) {
+    const std::int64_t length = start[task / kv_heads + 1] - start[task / kv_heads];
+    costs[static_cast<std::size_t>(task) + 1] =
+        costs[static_cast<std::size_t>(task)] + length * (length + kPerToken);
+  }
+  const std::int64_t threads =
+      std::clamp<std::int64_t>(at::get_num_threads(), 1, std::max<std::int64_t>(tasks, 1));
+  std::vector<std::int64_t> first;
+  for (std::int64_t i = 0; i <= threads; ++i) {
+    const auto place = std::lower_bound(costs.begin(), costs.end(), costs.back() * i / threads);
+    first.push_back(place - costs.begin());
+  }
+  return first;
+}
+
+void over_tasks(const cpu::Kernels& kernels,
+                void (*kernel)(const cpu::AttentionArguments&, std::int64_t, std::int64_t),
+                const cpu::AttentionArguments& arguments, const at::Tensor& starts) {
+  const std::vector<std::int64_t> first = shares_of_threads(starts, arguments.kv_heads);
+  const std::int64_t size = kernels.attention_scratch(longest_document(starts), arguments.width);
+  at::parallel_for(
+      0, static_cast<std::int64_t>(first.size()) - 1, 1, [&](std::int64_t begin, std::int64_t end) {
+        at::Tensor scratch = empty_floats(size);
+        cpu::AttentionArguments mine = arguments;
+        mine.scratch = scratch.data_ptr<float>();
+        kernel(mine, first[static_cast<std::size_t>(begin)], first[static_cast<std::size_t>(end)]);
+      });
+}
+
+OpImplementation document_attention(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    const auto taken = [&](const at::Tensor& x) {
+      return is_computed(x) && x.scalar_type() == inputs[0].scalar_type() && x.dim() == 3 &&
+             x.stride(2) == 1 && x.size(2) == inputs[0].size(2);
+    };
+    return taken(inputs[0]) && taken(inputs[1]) && taken(inputs[2]) && inputs[1].size(1) > 0 &&
+           inputs[0].size(1) % inputs[1].size(1) == 0 && inputs[3].is_contiguous() &&
+           longest_document(inputs[3]) <= kLongestDocument;
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
+                                  Saved& saved) {
+    const at::Tensor& q = inputs[0];
+    at::Tensor output = at::empty(q.sizes(), q.options());
+    at::Tensor lse = empty_floats(q.size(0) * q.size(1));
+    over_tasks(kernels, kernels.attention, attention_arguments(inputs, output, lse, attributes),
+               inputs[3]);
+    saved.tensors = {q, inputs[1], inputs[2], inputs[3], output, lse};
+    return Tensors{output};
+  };
+  const auto backward = [&kernels](const Saved& saved, const OpAttributes& attributes,
+                                   const Tensors& grad_outputs, const std::vector<bool>&) {
+    const at::Tensor grad = grad_outputs[0].contiguous();
+    Tensors grads;
+    for (std::size_t i = 0; i < 3; ++i)
+      grads.push_back(at::empty(saved.tensors[i].sizes(), grad.options()));
+    grads.emplace_back();
+    cpu::AttentionArguments arguments =
+        attention_arguments(saved.tensors, saved.tensors[4], saved.tensors[5], attributes);
+    arguments.grad = grad.const_data_ptr();
+    arguments.grad_q = grads[0].mutable_data_ptr();
+    arguments.grad_k = grads[1].mutable_data_ptr();
+    arguments.grad_v = grads[2].mutable_data_ptr();
+    over_tasks(kernels, kernels.attention_backward, arguments, saved.tensors[3]);
+    return grads;
+  };
+  return {"document_attention", kernels.instructions, kPriority, supports, forward, backward};
+}
+
 class CpuKernels final : public KernelPack {
  public:
   std::string unavailable() const override {
@@ -291,7 +407,7 @@ class CpuKernels final : public KernelPack {
     const cpu::Kernels* kernels = best_kernels();
     if (kernels == nullptr) return {};
     return {rms_norm(*kernels), rotary(*kernels), gated_activation(*kernels),
-            cross_entropy(*kernels)};
+            cross_entropy(*kernels), document_attention(*kernels)};
   }
 };
 
@@ -299,8 +415,9 @@ void register_components(Registrar& registrar) {
   registrar
       .add<KernelPack, CpuKernels>("cpu_kernels",
                                    "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
-                                   "gated activations, cross entropy")
-      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy"})
+                                   "gated activations, cross entropy, attention in documents")
+      .serves("ops",
+              {"rms_norm", "rotary", "gated_activation", "cross_entropy", "document_attention"})
       .serves("devices", {"cpu"});
 }
 

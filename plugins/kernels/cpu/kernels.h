@@ -66,6 +66,29 @@ struct CrossEntropyArguments {
   void* grad;          ///< [rows, vocab] backward
 };
 
+struct AttentionArguments {
+  Type type;
+  std::int64_t heads;
+  std::int64_t kv_heads;
+  std::int64_t width;            ///< of a head
+  std::int64_t q_token, q_head;  ///< strides
+  std::int64_t k_token, k_head;
+  std::int64_t v_token, v_head;
+  const std::int64_t* starts;
+  std::int64_t window;  ///< 0: none
+  float scale;
+  const void* q;
+  const void* k;
+  const void* v;
+  void* output;        ///< [tokens, heads, width], written forward, read backward
+  float* log_sum_exp;  ///< [tokens, heads], the same
+  const void* grad;    ///< contiguous, like all that follow
+  void* grad_q;
+  void* grad_k;
+  void* grad_v;
+  float* scratch;  ///< of this call; its size is that of attention_scratch
+};
+
 /// The kernels of one instruction set, each over the rows (tokens) `begin` to `end`.
 struct Kernels {
   const char* instructions;
@@ -77,6 +100,10 @@ struct Kernels {
   void (*cross_entropy)(const CrossEntropyArguments&, std::int64_t begin, std::int64_t end);
   void (*cross_entropy_backward)(const CrossEntropyArguments&, std::int64_t begin,
                                  std::int64_t end);
+  // Over tasks: document by document, its key heads.
+  void (*attention)(const AttentionArguments&, std::int64_t begin, std::int64_t end);
+  void (*attention_backward)(const AttentionArguments&, std::int64_t begin, std::int64_t end);
+  std::int64_t (*attention_scratch)(std::int64_t length, std::int64_t width);
 };
 
 namespace avx2 {

@@ -285,7 +285,8 @@ void cross_entropy_backward(const CrossEntropyArguments& a, std::int64_t begin, 
       const float factor = scale * (1.0F + 2.0F * a.z_loss * lse);
       const float spread = scale * a.smoothing / static_cast<float>(a.vocab);
       if (scale == 0.0F) {
-        for_lanes(a.vocab, [&](std::int64_t j, std::int64_t count) { put(grad + j, Floats{}, count); });
+        for_lanes(a.vocab,
+                  [&](std::int64_t j, std::int64_t count) { put(grad + j, Floats{}, count); });
         continue;
       }
       for_lanes(a.vocab, [&](std::int64_t j, std::int64_t count) {
@@ -296,11 +297,6 @@ void cross_entropy_backward(const CrossEntropyArguments& a, std::int64_t begin, 
       set(grad[label], share * factor - spread - scale * (1.0F - a.smoothing));
     }
   });
-}
-
-constexpr Kernels kernels_named(const char* instructions) {
-  return {instructions, rms_norm,       rms_norm_backward, rotary,
-          gated,        gated_backward, cross_entropy,     cross_entropy_backward};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The reference of every op as a kernel pack: naming it keeps all other packs out.
-#include "espalier/ops/op.h"
+#include "espalier/ops/reference.h"
 #include "espalier/sdk/plugin.h"
 
 namespace espalier {
@@ -11,12 +11,12 @@ class ReferenceKernels final : public KernelPack {
  public:
   std::string unavailable() const override { return {}; }
   std::vector<ops::OpImplementation> implementations() const override {
-    std::vector<ops::OpImplementation> all;
-    for (const ops::OpImplementation& one : ops::OpTable::instance().implementations()) {
-      if (one.name != "reference" || one.priority != 0) continue;
-      all.push_back(one);
-      all.back().name = "libtorch";
-      all.back().priority = kPriority;
+    std::vector<ops::OpImplementation> all = ops::reference_implementations();
+    // Models use LibTorch's own attention where no pack has the op.
+    std::erase_if(all, [](const auto& one) { return one.op == "document_attention"; });
+    for (ops::OpImplementation& one : all) {
+      one.name = "libtorch";
+      one.priority = kPriority;
     }
     return all;
   }
