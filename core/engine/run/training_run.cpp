@@ -63,11 +63,13 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
-  optimizer_ = std::make_unique<ParameterOptimizer>(
-      call.create<Optimizer>("optimizer"),
-      trainable_parameters(*model_.model, model_.adapter.get()),
-      model_.adapter == nullptr ? std::vector<ParameterGroupConfig>()
-                                : model_.adapter->parameter_groups());
+  const auto optimizer = call.create<Optimizer>("optimizer");
+  const auto trainable = trainable_parameters(*model_.model, model_.adapter.get());
+  require_whole_parameters(*optimizer, trainable);
+  optimizer_ = std::make_unique<ParameterOptimizer>(optimizer, trainable,
+                                                    model_.adapter == nullptr
+                                                        ? std::vector<ParameterGroupConfig>()
+                                                        : model_.adapter->parameter_groups());
   recipe_ = call.option("recipe");
   for (const auto& [section, chosen] : call.request.components) {
     if (section.starts_with("logger")) loggers_.push_back(call.create<Logger>(section));
@@ -160,6 +162,18 @@ TrainingParts TrainingRun::parts() {
           model_.adapter.get(),
           static_cast<std::uint64_t>(settings_.run.seed),
           teacher_.model.get()};
+}
+
+void TrainingRun::at_eval_point(const std::function<void()>& work) {
+  const auto moved = [&] {
+    if (strategy_ != nullptr && optimizer_->has_eval_point()) strategy_->parameters_changed();
+  };
+  {
+    const ParameterOptimizer::EvalPoint point(*optimizer_);
+    moved();
+    work();
+  }
+  moved();
 }
 
 MemoryPlan TrainingRun::memory_plan() {
