@@ -12,8 +12,8 @@
 #include "espalier/base/suggest.h"
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/peft/adapter_files.h"
 #include "espalier/sdk/plugin.h"
-#include "lora_files.h"
 #include "lora_module.h"
 #include "peft_config.h"
 
@@ -26,7 +26,8 @@ LoraAdapter::LoraAdapter(const LoraConfig& config)
 
 void LoraAdapter::open(const std::string& folder) {
   const LoraSettings given = settings_;
-  settings_ = settings_from_peft(read_adapter_config(folder), folder + "/adapter_config.json");
+  settings_ =
+      settings_from_peft(peft::read_adapter_config(folder), folder + "/adapter_config.json");
   settings_.lr_ratio = given.lr_ratio;
   folder_ = folder;
 }
@@ -36,7 +37,7 @@ void LoraAdapter::attach(Model& model) {
   // Whole names mean the same to PEFT, whose rule for ends of names is another.
   if (!settings_.selection.plain_names) settings_.modules_to_save = saved;
   const std::vector<Target> targets =
-      select_modules(model, settings_.selection, settings_.modules_to_save);
+      peft::select_modules(model, settings_.selection, settings_.modules_to_save);
   check_patterns(targets);
   for (const auto& parameter : model.parts().parameters) parameter->set_trainable(false);
   for (const Target& target : targets) add_module(target);
@@ -117,7 +118,7 @@ void LoraAdapter::initialise(Model& model, std::uint64_t seed) {
   for (std::size_t i = 0; i < replacements_.size(); ++i) {
     dtypes[dtypes.size() - replacements_.size() + i] = replacements_[i].base->value().scalar_type();
   }
-  const auto base_weights = read_adapter_values(folder_, parameters_, mappings_, dtypes);
+  const auto base_weights = peft::read_adapter_values(folder_, parameters_, mappings_, dtypes);
   const at::Device device = model.parts().parameters.front()->value().device();
   for (const auto& parameter : parameters_) parameter->set_value(parameter->value().to(device));
   take_base_weights(base_weights);

@@ -7,9 +7,17 @@
 #include <vector>
 
 #include "espalier/base/config_schema.h"
-#include "module_selection.h"
+#include "espalier/peft/module_selection.h"
 
 namespace espalier::lora {
+
+using peft::ends_with_pattern;
+using peft::is_named;
+using peft::module_names;
+using peft::nearest_modules;
+using peft::Selection;
+using peft::Target;
+using peft::targets_of;
 
 /// The recipe section. Keys have the names of NeMo Automodel's PeftConfig where it has them, and of
 /// PEFT's LoraConfig otherwise; r, lora_alpha and lora_dropout are PEFT's names of the first three.
