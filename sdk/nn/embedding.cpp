@@ -20,11 +20,14 @@ Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns,
   scope.parts().embeddings.push_back(this);
 }
 
+bool Embedding::has_prompt_tokens() const {
+  return std::any_of(extensions_.begin(), extensions_.end(),
+                     [](const auto& extension) { return extension->fills_prompt_tokens(); });
+}
+
 at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const {
   const std::int64_t rows = weight_->spec().dimensions[0].size();
-  const bool prompted =
-      std::any_of(extensions_.begin(), extensions_.end(),
-                  [](const auto& extension) { return extension->fills_prompt_tokens(); });
+  const bool prompted = has_prompt_tokens();
   if (ids.numel() > 0) {
     const std::int64_t lowest = ids.min().item<std::int64_t>();
     const std::int64_t highest = ids.max().item<std::int64_t>();

@@ -60,6 +60,8 @@ class ESPALIER_API Embedding {
   }
   void clear_extensions() { extensions_.clear(); }
   const std::vector<std::shared_ptr<EmbeddingExtension>>& extensions() const { return extensions_; }
+  /// Whether an extension takes kPromptToken among ids.
+  bool has_prompt_tokens() const;
   RedistributionSeat& redistribution() { return redistribution_; }
 
  private:
