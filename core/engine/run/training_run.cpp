@@ -31,6 +31,21 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
   return trainable;
 }
 
+/// What a quantizer holds is neither trained nor cut among ranks.
+void require_frozen_weights(const EngineCall& call, const World& world) {
+  if (!call.request.components.contains("peft")) {
+    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be trained",
+                        "a section [quantization] without [peft]",
+                        "an adapter beside the quantised model", "[quantization]",
+                        "add a [peft] section, or leave [quantization] out"});
+  }
+  if (world.size() > 1) {
+    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be spread over processes",
+                        std::to_string(world.size()) + " processes", "one", "[quantization]",
+                        "leave [quantization] out, or train in one process"});
+  }
+}
+
 }  // namespace
 
 TrainingRun::TrainingRun(const EngineCall& call, World& world)
@@ -53,6 +68,10 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   options.task = settings_.model.task;
   options.attn_implementation = settings_.model.attn_implementation;
   options.token_head = plugin::token_head_of(call.request.components.at("model").component);
+  if (call.request.components.contains("quantization")) {
+    require_frozen_weights(call, world_);
+    options.quantizer = call.create<Quantizer>("quantization");
+  }
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
   plugin::require_capability(call.request.components.at("model").component, task_name(model_.task),
                              "[model]");
@@ -202,8 +221,7 @@ StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
   train_step(parts(), loader.next(), 1);
   before_second();
   StepEstimate estimate;
-  for (const auto& parameter : model_.model->parts().parameters)
-    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  estimate.parameter_bytes = parameter_bytes(*model_.model);
   for (const auto& parameter : model_.model->parts().added_parameters)
     estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
   for (const auto& parameter : optimizer_->parameters())
