@@ -188,7 +188,9 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   const CheckpointReader* weights = checkpoint ? &*checkpoint : nullptr;
   build(provider, options, weights, loaded);
   ModelParts& parts = loaded.model->parts();
-  if (adapter != nullptr) adapter->attach(*loaded.model);
+  std::vector<std::shared_ptr<Adapter>> adapters = options.further_adapters;
+  if (adapter != nullptr) adapters.insert(adapters.begin(), adapter);
+  for (const auto& each : adapters) each->attach(*loaded.model);
 
   if (weights != nullptr) {
     match_names(parts, *weights);
@@ -205,7 +207,7 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   loaded.model->set_compute_dtype(loaded.compute_dtype);
   std::tie(loaded.attention, loaded.attention_reason) =
       choose_attention(*loaded.model, options.attn_implementation, loaded.device);
-  if (adapter != nullptr) adapter->initialise(*loaded.model, options.seed);
+  for (const auto& each : adapters) each->initialise(*loaded.model, options.seed);
   loaded.adapter = std::move(adapter);
   return loaded;
 }

@@ -28,6 +28,8 @@ struct ModelLoadOptions {
   std::string attn_implementation = "auto";  ///< see choose_attention
   /// What the family's class for token classification calls a new head.
   std::string token_head = "score";
+  /// Attached beside the adapter that load_model is given; all are on afterwards.
+  std::vector<std::shared_ptr<Adapter>> further_adapters;
   std::shared_ptr<const Quantizer> quantizer;  ///< of linears' weights; nullptr: they stay dense
 };
 

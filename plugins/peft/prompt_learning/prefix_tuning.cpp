@@ -99,6 +99,7 @@ void PrefixTuning::switch_model(ModelParts& parts, bool enabled) {
 
 void PrefixTuning::add_config(Table& table) const {
   table.set("encoder_hidden_size", Value());
+  table.set("init_weights", Value());
   table.set("num_attention_heads", shape().num_key_value_heads);
   table.set("prefix_projection", false);
   table.set("token_dim", shape().num_key_value_heads * shape().head_dim);

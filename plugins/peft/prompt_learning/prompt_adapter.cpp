@@ -76,6 +76,7 @@ void PromptAdapter::save(const std::string& folder, const std::string& base_mode
   table.set("auto_mapping", Value());
   table.set("base_model_name_or_path", base_model);
   table.set("inference_mode", true);
+  table.set("modules_to_save", Value());
   table.set("num_layers", shape_.num_layers);
   table.set("num_transformer_submodules", 1);
   table.set("num_virtual_tokens", tokens_);
