@@ -7,7 +7,7 @@
 #include "dropout.h"
 #include "espalier/sdk/model.h"
 #include "lora_config.h"
-#include "module_selection.h"
+#include "espalier/peft/module_selection.h"
 
 namespace espalier::lora {
 
