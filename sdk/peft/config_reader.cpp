@@ -112,7 +112,8 @@ Selection selection_from(const PeftReader& read) {
     selection.all_linear = true;
   } else {
     selection.targets = read.texts("target_modules");
-    read.require(!selection.targets.empty(), "target_modules", "names of modules");
+    const bool others = read.find("target_parameters") != nullptr;
+    read.require(others || !selection.targets.empty(), "target_modules", "names of modules");
   }
   const Value* excludes = read.find("exclude_modules");
   if (excludes != nullptr && excludes->is_string())

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "espalier/base/file.h"
@@ -165,6 +166,82 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, PeftKinds,
                                            "prefix_llama", "prefix_mistral", "prefix_qwen2",
                                            "prompt_gemma2", "prompt_gpt2", "prompt_llama"),
                          [](const auto& info) { return std::string(info.param); });
+
+// --- LoRA on experts, as PEFT's target_parameters ---
+
+class LoraExperts : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LoraExperts, LogitsGradientsAndMergedModelAreThoseOfPeft) {
+  const std::string name = GetParam();
+  const auto result =
+      run_espalier({"parity", "--model", base_of(name), "--adapter", adapter_folder(name),
+                    "--expected", adapter_folder(name) + "/expected.safetensors", "--json"});
+  ASSERT_TRUE(result.exit_code == 0 || result.exit_code == 1) << result.err;
+  const Value document = parse_json(result.out);
+  std::set<std::string> compared;
+  for (const Value& row : document.find("rows")->as_array()) {
+    EXPECT_TRUE(row.find("ok")->as_bool()) << dump_json(row);
+    compared.insert(row.find("name")->as_string());
+  }
+  for (const auto& [tensor, value] :
+       read_tensors(adapter_folder(name) + "/adapter_model.safetensors"))
+    EXPECT_TRUE(compared.contains("grad." + tensor)) << tensor;
+  for (const char* wanted : {"logits", "loss", "base_logits", "merged_logits"})
+    EXPECT_TRUE(compared.contains(wanted)) << wanted;
+}
+
+TEST_P(LoraExperts, FilesComeOutAsTheyCameIn) {
+  const std::string name = GetParam();
+  const TemporaryFolder folder;
+  const std::string text =
+      recipe(base_of(name), "type = \"lora\"\npath = \"" + adapter_folder(name) + "\"",
+             folder.file("run"), "max_steps = 1\n[optimizer]\ntype = \"sgd\"\nlr = 0.0\n");
+  const auto result = run_espalier({"train", folder.write("recipe.toml", text), "--quiet"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Tensors given = read_tensors(adapter_folder(name) + "/adapter_model.safetensors");
+  const Tensors written = read_tensors(folder.file("run/final/adapter_model.safetensors"));
+  ASSERT_EQ(written.size(), given.size());
+  for (const auto& [tensor, value] : given) EXPECT_TRUE(written.at(tensor).equal(value)) << tensor;
+  const Value before = read_json_file(adapter_folder(name) + "/adapter_config.json");
+  const Value after = read_json_file(folder.file("run/final/adapter_config.json"));
+  EXPECT_TRUE(after.find("target_modules")->is_array()) << "PEFT would choose modules by itself";
+  EXPECT_EQ(after.find("target_parameters")->as_array().size(),
+            before.find("target_parameters")->as_array().size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, LoraExperts,
+                         ::testing::Values("lora_experts_gpt_oss", "lora_experts_mixtral",
+                                           "lora_experts_qwen3_moe"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(LoraExpertsTraining, ExpertsAloneAreAdaptedAndWhatDoesNotGoWithThemIsSaid) {
+  const TemporaryFolder folder;
+  const auto train = [&](const std::string& base, const std::string& peft) {
+    const std::string text = recipe(fixture_path(base), "type = \"lora\"\n" + peft,
+                                    folder.file("run"), "max_steps = 2\n");
+    return run_espalier({"train", folder.write("recipe.toml", text), "--quiet"});
+  };
+  const auto trained =
+      train("models/mixtral", "dim = 2\ntarget_parameters = [\"experts.down_proj\"]");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  for (const auto& [name, value] : read_tensors(folder.file("run/final/adapter_model.safetensors")))
+    EXPECT_NE(name.find(".mlp.experts.lora_"), std::string::npos) << name;
+  const auto message = [&](const std::string& base, const std::string& peft) {
+    const auto result = train(base, peft);
+    EXPECT_NE(result.exit_code, 0);
+    return result.err;
+  };
+  EXPECT_NE(
+      message("models/mixtral", "target_parameters = [\"experts.dwn_proj\"]").find("down_proj"),
+      std::string::npos);
+  EXPECT_NE(message("models/llama", "target_parameters = [\"experts.down_proj\"]")
+                .find("the model has no experts"),
+            std::string::npos);
+  EXPECT_NE(
+      message("models/mixtral", "use_dora = true\ntarget_parameters = [\"experts.down_proj\"]")
+          .find("not for experts"),
+      std::string::npos);
+}
 
 // --- training ---
 

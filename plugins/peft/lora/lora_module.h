@@ -87,6 +87,9 @@ class LoraLinear final : public LoraModule, public nn::LinearExtension {
   at::Tensor apply_dora(const nn::Linear& linear, const at::Tensor& input, at::Tensor output);
 };
 
+/// New values of a matrix A [rank, in], float32.
+at::Tensor start_of_a(const Parameter& a, const std::string& init, std::uint64_t seed);
+
 /// Without dropout, as in PEFT.
 class LoraEmbedding final : public LoraModule, public nn::EmbeddingExtension {
  public:

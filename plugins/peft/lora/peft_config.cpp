@@ -26,14 +26,15 @@ LoraSettings settings_from_peft(const Value& config, const std::string& path) {
   const PeftReader read(config, path);
   read.require_kind("LORA");
   read.refuse({"alora_invocation_tokens", "arrow_config", "layer_replication", "lora_bias",
-               "monteclora_config", "kasa_config", "trainable_token_indices", "target_parameters",
-               "use_bdlora", "use_qalora", "velora_config"});
+               "monteclora_config", "kasa_config", "trainable_token_indices", "use_bdlora",
+               "use_qalora", "velora_config"});
   LoraSettings settings;
   settings.r = static_cast<std::int64_t>(read.number("r", 8));
   read.require(settings.r > 0, "r", "a rank of 1 or more");
   settings.alpha = read.number("lora_alpha", 8);
   settings.dropout = read.number("lora_dropout", 0);
   settings.selection = selection_from(read);
+  settings.target_parameters = read.texts("target_parameters");
   settings.modules_to_save = read.texts("modules_to_save");
   for (const auto& [pattern, rank] : read.table("rank_pattern")) {
     read.require(rank.is_int() && rank.as_int() > 0, "rank_pattern", "ranks of 1 or more");
@@ -74,6 +75,9 @@ Value peft_config(const LoraSettings& settings, const std::vector<std::string>& 
   table.set("rank_pattern", std::move(ranks));
   table.set("revision", Value());
   set_selection(table, settings.selection, modules);
+  // Without a list PEFT would choose modules by the kind of model.
+  if (modules.empty()) table.set("target_modules", Array());
+  table.set("target_parameters", list_of(settings.target_parameters));
   table.set("task_type", "CAUSAL_LM");
   table.set("use_dora", settings.use_dora);
   table.set("use_rslora", settings.use_rslora);
