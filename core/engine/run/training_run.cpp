@@ -32,7 +32,7 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
 }
 
 /// What a quantizer holds is neither trained nor cut among ranks.
-void require_frozen_weights(const EngineCall& call, const World& world) {
+void require_frozen_weights(const EngineCall& call, World& world) {
   if (!call.request.components.contains("peft")) {
     throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be trained",
                         "a section [quantization] without [peft]",
