@@ -12,8 +12,8 @@ at::Tensor orthogonalised(const at::Tensor& x, const NewtonSchulz& options) {
   const double b = options.coefficients[1];
   const double c = options.coefficients[2];
   const bool tall = x.size(-2) > x.size(-1);
-  at::Tensor y = x.to(options.dtype).flatten(0, -3);  // [matrices, rows, columns]
-  if (x.dim() == 2) y = x.to(options.dtype).unsqueeze(0);
+  at::Tensor y =  // [matrices, rows, columns]
+      x.to(options.dtype).reshape({-1, x.size(-2), x.size(-1)});
   if (tall) y = y.mT();
   y = y / at::linalg_vector_norm(y, 2, at::IntArrayRef{-2, -1}, /*keepdim=*/true)
               .clamp_min(options.eps);
@@ -22,7 +22,7 @@ at::Tensor orthogonalised(const at::Tensor& x, const NewtonSchulz& options) {
     y = at::baddbmm(y, at::baddbmm(gram, gram, gram, b, c), y, a);
   }
   if (tall) y = y.mT();
-  return y.view_as(x);
+  return y.reshape(x.sizes());
 }
 
 }  // namespace espalier
