@@ -19,8 +19,6 @@ PromptedTokens with_prompt_tokens(const TokenLayout& layout, const at::Tensor& i
                         {}});
   }
   PromptedTokens prompted;
-  prompted.layout.batch = layout.batch;
-  prompted.layout.sequence = layout.sequence;
   prompted.layout.document_starts = {0};
   const at::Tensor own = ids.cpu().contiguous();
   prompted.own_rows = at::empty_like(own);
@@ -33,6 +31,9 @@ PromptedTokens with_prompt_tokens(const TokenLayout& layout, const at::Tensor& i
     for (std::int64_t token = begin; token < end; ++token) rows[token] = token + shift;
     prompted.layout.document_starts.push_back(end + shift);
   }
+  // Rows of different lengths: as one row.
+  prompted.layout.batch = 1;
+  prompted.layout.sequence = prompted.layout.tokens();
   prompted.input_ids = at::full({prompted.layout.tokens()}, kPromptToken, own.options());
   prompted.input_ids.index_copy_(0, prompted.own_rows, own);
   return prompted;

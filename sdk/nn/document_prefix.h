@@ -11,7 +11,7 @@ namespace espalier::nn {
 
 /// The tokens of a pass with an adapter's among them.
 struct PromptedTokens {
-  TokenLayout layout;    ///< documents that begin are longer; no `token_index`
+  TokenLayout layout;    ///< one row; documents that begin are longer
   at::Tensor input_ids;  ///< [tokens], kPromptToken at the adapter's
   at::Tensor own_rows;   ///< [own tokens] int64: rows of the text's own tokens
 };
