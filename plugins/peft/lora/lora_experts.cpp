@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "espalier/base/error.h"
 #include "espalier/io/tensor_io.h"
@@ -18,6 +19,20 @@ namespace {
 
 /// "model.layers.0.mlp.experts" of "model.layers.0.mlp.experts.down_proj".
 std::string module_of(const std::string& name) { return name.substr(0, name.rfind('.')); }
+
+/// The name that PEFT knows the projection by: transformers calls every block of experts `mlp` once
+/// it is loaded, also where checkpoints have another word.
+std::string peft_name(const nn::ExpertLinear& linear) {
+  constexpr std::string_view kOnDisk = ".block_sparse_moe.";
+  std::string name = linear.name();
+  if (const std::size_t at = name.find(kOnDisk); at != std::string::npos)
+    name.replace(at, kOnDisk.size(), ".mlp.");
+  return name;
+}
+
+bool is_target(const std::string& target, const nn::ExpertLinear& linear) {
+  return is_named(target, linear.name()) || is_named(target, peft_name(linear));
+}
 
 void check_settings(const LoraSettings& settings) {
   const auto refuse = [](const char* what, const char* key) {
@@ -42,7 +57,7 @@ LoraExperts::LoraExperts(nn::ExpertLinear& linear, const LoraSettings& settings,
       scale_(settings.scale_of(linear.name())) {
   const std::vector<Dimension>& shape = linear.weight()->spec().dimensions;
   const Dimension ranks{{{"lora_rank", experts_ * settings.rank_of(name()), 1}}};
-  std::string prefix = peft::kTensorPrefix + module_of(name());
+  std::string prefix = peft::kTensorPrefix + module_of(peft_name(linear));
   for (std::size_t i = 0; i < depth; ++i) prefix += ".base_layer";
   a_ = std::make_shared<Parameter>(ParameterSpec{prefix + ".lora_A.weight", {ranks, shape[2]}, {}});
   b_ = std::make_shared<Parameter>(ParameterSpec{prefix + ".lora_B.weight", {shape[1], ranks}, {}});
@@ -98,13 +113,13 @@ std::vector<std::shared_ptr<LoraExperts>> extend_experts(
   for (nn::ExpertLinear* linear : model.parts().expert_linears) {
     names.push_back(linear->name());
     if (std::any_of(settings.target_parameters.begin(), settings.target_parameters.end(),
-                    [&](const auto& target) { return is_named(target, linear->name()); }))
+                    [&](const auto& target) { return is_target(target, *linear); }))
       chosen.push_back(linear);
   }
   ProblemList problems;
   for (const std::string& target : settings.target_parameters) {
-    if (std::any_of(names.begin(), names.end(),
-                    [&](const auto& name) { return is_named(target, name); }))
+    if (std::any_of(chosen.begin(), chosen.end(),
+                    [&](const auto* linear) { return is_target(target, *linear); }))
       continue;
     problems.add({ErrorCode::kBadInput, "a name matches no projection of experts", target,
                   "the end of a name, such as experts.down_proj", "peft.target_parameters",
