@@ -29,9 +29,9 @@ LoadedModel load(const std::string& name, bool quantised, std::shared_ptr<Adapte
 
 class Int8Models : public ::testing::TestWithParam<const char*> {};
 
-// Rounding to a 254th of a channel's range moves the logits of these models by at most 1 % of the
-// largest; what is measured is printed.
-TEST_P(Int8Models, LogitsStayWithinAHundredthOfTheLargest) {
+// What transformers' own models lose when their weights are rounded so: 2.4 % of the largest logit
+// for this llama, 5.1 % for qwen2, 1.8 % for gpt2. Random weights of 32 columns are a hard case.
+TEST_P(Int8Models, LogitsLoseWhatRoundingTheWeightsCosts) {
   const std::string name = GetParam();
   const auto batch = read_tensors(fixture_path("models/" + name + "/expected.safetensors"));
   const LoadedModel dense = load(name, false);
@@ -43,8 +43,9 @@ TEST_P(Int8Models, LogitsStayWithinAHundredthOfTheLargest) {
   const double off = ((actual - expected).abs().max() / expected.abs().max()).item<double>();
   RecordProperty("relative_error", std::to_string(off));
   std::printf("%s: logits off by %.2e of the largest\n", name.c_str(), off);
-  EXPECT_LE(off, 0.01);
-  EXPECT_GT(off, 0);
+  const std::map<std::string, double> costs = {
+      {"llama", 0.0243}, {"qwen2", 0.0512}, {"gpt2", 0.0178}};
+  EXPECT_NEAR(off, costs.at(name), 0.002);
 }
 
 TEST_P(Int8Models, LinearsTakeAQuarterOfTheMemoryAndTheHeadStaysAsItIs) {
