@@ -31,11 +31,12 @@ at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const
   if (ids.numel() > 0) {
     const std::int64_t lowest = ids.min().item<std::int64_t>();
     const std::int64_t highest = ids.max().item<std::int64_t>();
-    if (lowest < (prompted ? kPromptToken : 0) || highest >= rows) {
+    const std::int64_t least = prompted ? kPromptToken : 0;
+    if (lowest < least || highest >= rows) {
       throw_bad_input(
           "an id is outside the table of '" + name_ + "'",
-          std::to_string(lowest < 0 ? lowest : highest), "0 to " + std::to_string(rows - 1), name_,
-          "the tokenizer and the model do not belong together, or a sequence is too long");
+          std::to_string(lowest < least ? lowest : highest), "0 to " + std::to_string(rows - 1),
+          name_, "the tokenizer and the model do not belong together, or a sequence is too long");
     }
   }
   const at::Tensor local = redistribution_.input ? redistribution_.input(ids) : ids;

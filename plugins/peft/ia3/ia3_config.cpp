@@ -75,7 +75,9 @@ Value peft_config(const Ia3Settings& settings, const std::vector<std::string>& m
         const Array& list = targets.as_array();
         return std::find(list.begin(), list.end(), Value(name)) != list.end();
       });
-  if (settings.plain_ends && !settings.feedforward_regex.empty()) {
+  if (feedforward.empty()) {
+    table.set("feedforward_modules", Array());
+  } else if (settings.plain_ends && !settings.feedforward_regex.empty()) {
     table.set("feedforward_modules", settings.feedforward_regex);
   } else if (as_given) {
     table.set("feedforward_modules",
