@@ -35,7 +35,7 @@ function(espalier_install_sdk)
   install(TARGETS espalier espalier-manifest RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
   set(include ${CMAKE_INSTALL_INCLUDEDIR}/espalier)
-  foreach(folder base nn ops io data parallel conformance stable)
+  foreach(folder base nn ops io peft data parallel conformance stable)
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/sdk/${folder}/ DESTINATION ${include}/${folder} FILES_MATCHING PATTERN "*.h")
   endforeach()
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/sdk/include/espalier/sdk/ DESTINATION ${include}/sdk)

@@ -82,6 +82,31 @@ void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,
   request.components["peft"] = {plugin::adapter_for(catalog, folder), Value(Table())};
 }
 
+void add_adapters(EngineRequest& request, const plugin::Catalog& catalog,
+                  const std::vector<std::string>& given) {
+  if (given.size() == 1 &&
+      (given[0].find('=') == std::string::npos || fs::is_directory(given[0]))) {
+    add_adapter(request, catalog, given[0]);
+    return;
+  }
+  Table folders;
+  for (const std::string& word : given) {
+    const std::size_t sign = word.find('=');
+    if (sign == std::string::npos || sign == 0 || sign + 1 == word.size()) {
+      throw_bad_input("several adapters need names", word, "--adapter NAME=DIR, for each",
+                      "--adapter");
+    }
+    const std::string name = word.substr(0, sign);
+    const std::string folder = word.substr(sign + 1);
+    if (folders.contains(name))
+      throw_bad_input("two adapters have one name", name, "a name for each", "--adapter");
+    request.components[adapter_section(name)] = {plugin::adapter_for(catalog, folder),
+                                                 Value(Table())};
+    folders.set(name, folder);
+  }
+  if (!given.empty()) request.options.as_table().set("adapters", std::move(folders));
+}
+
 bool has_engine() { return fs::exists(engine_path()); }
 
 void open_engine() {

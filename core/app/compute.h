@@ -33,6 +33,11 @@ void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
 /// Puts the folder of an adapter and the component that reads it into the request; nothing for "".
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder);
 
+/// The same for adapters given as NAME=DIR, which are switched by name; a single one may be given
+/// as DIR. Throws Error(kBadInput) for several without names, and for a name that is given twice.
+void add_adapters(EngineRequest& request, const plugin::Catalog& catalog,
+                  const std::vector<std::string>& given);
+
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);
 

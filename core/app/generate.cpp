@@ -33,7 +33,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   EngineRequest request;
   request.command = "generate";
   std::string model;
-  std::string adapter;
+  std::vector<std::string> adapters;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_ids;
   std::optional<std::string> messages;
@@ -50,18 +50,22 @@ int run_generate(const std::vector<std::string>& arguments) {
   std::string device = "auto";
   plugin::CatalogOptions plugins;
   Options options(
-      "generate --model DIR [--adapter DIR] (--prompt TEXT | --prompt-ids 1,2,3 | --messages FILE "
+      "generate --model DIR [--adapter DIR | --adapter NAME=DIR ...] (--prompt TEXT | --prompt-ids "
+      "1,2,3 | --messages FILE "
       "| --prompts FILE.jsonl) [--max-new-tokens N]",
       "Continues a text or answers a chat. Takes the most likely token each time unless a sampling "
       "flag\n"
       "(--temperature, --top-k, --top-p, --min-p, ...) or --num-beams is given.");
   options.value("model", model, "model folder, or a hub id in the local cache", true)
-      .value("adapter", adapter, "adapter folder in PEFT's format, used beside the model")
+      .values("adapter", adapters,
+              "adapter folder in PEFT's format, used beside the model; as NAME=DIR, several that "
+              "lines of --prompts choose by their \"adapter\"")
       .value("prompt", prompt, "text to continue")
       .value("prompt-ids", prompt_ids, "token ids to continue, separated by commas")
       .value("messages", messages, "JSON file with a list of chat messages to answer")
       .value("prompts", prompts,
-             "JSON Lines, each with prompt, prompt_ids or messages; gives them back with answers")
+             "JSON Lines, each with prompt, prompt_ids or messages, and adapter where several are "
+             "given; gives them back with answers")
       .value("output", output, "where the lines of --prompts go (default: to the terminal)")
       .value("batch-size", batch_size, "lines of --prompts answered side by side (default 8)");
   generation.declare(options);
@@ -85,6 +89,11 @@ int run_generate(const std::vector<std::string>& arguments) {
   if (!prompts && (output || batch_size)) {
     throw_bad_input("--output and --batch-size are for --prompts", {}, "--prompts FILE.jsonl",
                     "the command line");
+  }
+  if (!prompts && adapters.size() > 1) {
+    throw_bad_input("one prompt is answered with one adapter", std::to_string(adapters.size()),
+                    "one --adapter, or --prompts FILE.jsonl with \"adapter\" in its lines",
+                    "--adapter");
   }
   if (batch_size && *batch_size < 1) {
     throw_bad_input("--batch-size is out of range", std::to_string(*batch_size), "1 or more",
@@ -117,7 +126,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
   catalog.require_named();
   add_model(request, catalog, model);
-  add_adapter(request, catalog, adapter);
+  add_adapters(request, catalog, adapters);
   return run_engine(std::move(request), catalog);
 }
 

@@ -29,6 +29,7 @@ constexpr Section kSections[] = {
     {.name = "dist_env", .interface = "CommBackend", .has_default = true},
     {.name = "distributed", .interface = "ParallelStrategy", .has_default = true},
     {.name = "peft", .interface = "Adapter"},
+    {.name = "quantization", .interface = "Quantizer"},
     {.name = "kernels", .interface = "KernelPack"},
     {.name = "logger", .interface = "Logger", .named = true},
 };

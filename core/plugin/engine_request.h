@@ -20,6 +20,9 @@ struct ChosenComponent {
 /// where they can run are under keys that go on with a dot.
 inline constexpr const char* kKernelsSection = "kernels";
 
+/// The section of an adapter that is switched by name.
+inline std::string adapter_section(const std::string& name) { return "peft=" + name; }
+
 /// What the front end asks of the engine. Both are of one build and share espalier_base, so plain
 /// C++ types pass.
 struct EngineRequest {

@@ -2,7 +2,7 @@
 # Writes espalier/sdk/fingerprint.h. The hash covers the text of every public header, so that a plugin and a host that
 # agree on it were compiled from the same declarations.
 set(headers "")
-foreach(folder base include/espalier/sdk nn ops io data parallel)
+foreach(folder base include/espalier/sdk nn ops io peft data parallel)
   file(GLOB found RELATIVE ${SDK} ${SDK}/${folder}/*.h)
   list(APPEND headers ${found})
 endforeach()

@@ -54,6 +54,8 @@ at::Tensor plain_logits(const Subject& subject) {
 
 void check_identity(const Subject& subject, Report& report) {
   Adapted fresh(subject, subject.seed);
+  if (!fresh.adapter->starts_as_identity())
+    return report.skip("the adapter puts something before every text");
   expect_close(report, "a fresh adapter changes what the model computes", fresh.logits(subject),
                plain_logits(subject), 1e-6,
                "start at the identity: one factor of a product is zero, a scale is one");

@@ -13,7 +13,7 @@ const std::map<std::string_view, std::span<const Check> (*)()>& checks_by_interf
       {"KernelPack", kernel_checks},         {"Loss", loss_checks},
       {"LrScheduler", schedule_checks},      {"ModelProvider", model_checks},
       {"Objective", objective_checks},       {"Optimizer", optimizer_checks},
-      {"ParallelStrategy", strategy_checks},
+      {"ParallelStrategy", strategy_checks}, {"Quantizer", quantizer_checks},
   };
   return kChecks;
 }

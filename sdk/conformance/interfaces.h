@@ -14,6 +14,7 @@ std::span<const Check> loss_checks();
 std::span<const Check> model_checks();
 std::span<const Check> objective_checks();
 std::span<const Check> optimizer_checks();
+std::span<const Check> quantizer_checks();
 std::span<const Check> schedule_checks();
 std::span<const Check> strategy_checks();
 

@@ -38,9 +38,12 @@ Batch batch_of(std::uint64_t seed, std::int64_t first = 0, std::int64_t last = k
   for (const std::int64_t start : {std::int64_t{0}, kDocument})
     labels.narrow(1, start, 2).fill_(kIgnoredLabel);
   Batch batch;
-  batch.tensors = {{"input_ids", ids},
-                   {"labels", labels},
-                   {"cu_seqlens", at::arange(0, (last - first) * 2 + 1, at::kLong) * kDocument}};
+  batch.tensors = {
+      {"input_ids", ids},
+      {"labels", labels},
+      {"cu_seqlens", at::arange(0, (last - first) * 2 + 1, at::kLong) * kDocument},
+      // A mark for each document: every third is bad.
+      {"desirable", at::arange(2 * first, 2 * last, at::kLong).fmod(3).gt(0).to(at::kFloat)}};
   batch.num_tokens = ids.numel();
   batch.num_label_tokens = labels.ne(kIgnoredLabel).sum().item<std::int64_t>();
   return batch;

@@ -3,8 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <set>
@@ -21,19 +19,27 @@ using Tensors = std::vector<at::Tensor>;
 /// Parameters with their state, updated with gradients that depend on the step alone.
 struct Training {
   Tensors parameters;
+  std::vector<ParameterSpec> specs;
   std::vector<Tensors> states;  // [spec][parameter]
   std::uint64_t seed;
 
   Training(Optimizer& optimizer, Tensors start, std::uint64_t seed)
       : parameters(std::move(start)), seed(seed) {
+    for (const at::Tensor& parameter : parameters) specs.push_back(spec_of(parameter));
     for (const OptimizerStateSpec& spec : optimizer.state_specs()) {
       Tensors state;
-      for (const at::Tensor& parameter : parameters)
-        state.push_back(spec.layout == OptimizerStateSpec::Layout::kScalar
-                            ? at::zeros({}, at::kFloat)
-                            : at::zeros_like(parameter));
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        state.push_back(make_state(optimizer.state_of(spec, specs[i]), parameters[i]));
       states.push_back(std::move(state));
     }
+  }
+
+  /// Named by its shape, so that it is the same alone and in a group.
+  static ParameterSpec spec_of(const at::Tensor& parameter) {
+    ParameterSpec spec{"layer." + shape_text(parameter.sizes()) + ".weight", {}, {}};
+    for (const std::int64_t size : parameter.sizes())
+      spec.dimensions.push_back({{{"embed", size, 1}}});
+    return spec;
   }
 
   Tensors gradients(std::int64_t step) const {
@@ -48,7 +54,8 @@ struct Training {
   void update(Optimizer& optimizer, std::int64_t step, double lr, double weight_decay,
               Tensors gradients) {
     const at::NoGradGuard no_grad;
-    OptimizerUpdate update{parameters, std::move(gradients), states, step, lr, weight_decay};
+    OptimizerUpdate update{parameters, std::move(gradients), states, step, lr, weight_decay, {}};
+    for (const ParameterSpec& spec : specs) update.specs.push_back(&spec);
     optimizer.update(update);
   }
   void run(Optimizer& optimizer, std::int64_t first, std::int64_t last) {
@@ -64,13 +71,15 @@ Tensors start_values(std::uint64_t seed) {
 
 Tensors copies(const Tensors& tensors) {
   Tensors found;
-  for (const at::Tensor& tensor : tensors) found.push_back(tensor.clone());
+  for (const at::Tensor& tensor : tensors)
+    found.push_back(tensor.defined() ? tensor.clone() : tensor);
   return found;
 }
 
 void expect_equal(Report& report, const std::string& what, const Tensors& actual,
                   const Tensors& expected, double limit, const std::string& hint) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (!actual[i].defined() && !expected[i].defined()) continue;
     if (relative_difference(actual[i], expected[i]) <= limit) continue;
     return expect_close(report, what, actual[i], expected[i], limit, hint);
   }
@@ -150,6 +159,34 @@ void check_resume(const Subject& subject, Report& report) {
                "state_specs(), and use update.step instead of a counter");
 }
 
+void check_eval_point(const Subject& subject, Report& report) {
+  const auto optimizer = subject.create<Optimizer>();
+  if (!optimizer->has_eval_point())
+    return report.skip("the optimizer trains at the point that is the result");
+  Training training(*optimizer, start_values(subject.seed), subject.seed);
+  training.run(*optimizer, 1, 4);
+  const auto eval_point = [&] {
+    OptimizerUpdate update{copies(training.parameters), {}, {}, 4, 0.0, 0.0, {}};
+    for (const Tensors& state : training.states) update.states.push_back(copies(state));
+    for (const ParameterSpec& spec : training.specs) update.specs.push_back(&spec);
+    const at::NoGradGuard no_grad;
+    optimizer->to_eval_point(update);
+    for (std::size_t s = 0; s < training.states.size(); ++s)
+      expect_equal(report, "to_eval_point changes the state", update.states[s], training.states[s],
+                   0, "it replaces update.parameters alone");
+    return update.parameters;
+  };
+  const Tensors first = eval_point();
+  expect_equal(report, "the eval point differs when it is asked for again", eval_point(), first, 0,
+               "compute it from parameters and state alone");
+  if (relative_difference(first[0], training.parameters[0]) < 1e-6)
+    report.fail("the eval point is the point of training", {}, "another point",
+                "leave has_eval_point() false where there is none");
+  for (const at::Tensor& parameter : first)
+    if (!parameter.isfinite().all().item<bool>())
+      report.fail("the eval point has values that are not finite");
+}
+
 void check_grouping(const Subject& subject, Report& report) {
   const auto optimizer = subject.create<Optimizer>();
   Training together(*optimizer, start_values(subject.seed), subject.seed);
@@ -215,6 +252,8 @@ std::span<const Check> optimizer_checks() {
       {"optimizer.still", 3, "lr 0 changes nothing", check_still},
       {"optimizer.scheduled_rate", 3, "the rate of the update is used", check_scheduled_rate},
       {"optimizer.resume", 3, "saved state restores the trajectory bit for bit", check_resume},
+      {"optimizer.eval_point", 3, "the point that is the result is made of the state alone",
+       check_eval_point},
       {"optimizer.grouping", 3, "grouping parameters changes nothing", check_grouping},
       {"optimizer.descent", 3, "steps lower a quadratic", check_descent},
       {"optimizer.shapes", 3, "parameters of any shape and dtype are updated, empty ones too",

@@ -13,7 +13,7 @@
 namespace espalier::nn {
 namespace {
 
-/// Tokens of the longest document, with what a cache holds of it.
+/// Places of the longest document, with what a cache holds of it and what stands before it.
 std::int64_t longest_document(const BatchContext& context) {
   const std::vector<std::int64_t>& starts = context.layout.document_starts;
   std::int64_t longest = 0;
@@ -22,7 +22,7 @@ std::int64_t longest_document(const BatchContext& context) {
         context.cache == nullptr ? 0 : context.cache->length(static_cast<std::int64_t>(d));
     longest = std::max(longest, past + starts[d + 1] - starts[d]);
   }
-  return longest;
+  return context.prefix_keys + longest;
 }
 
 }  // namespace

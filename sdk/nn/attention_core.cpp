@@ -43,6 +43,12 @@ at::Tensor band_mask(std::int64_t first_query, std::int64_t queries, std::int64_
   return allowed;
 }
 
+/// prefix [n, kv_heads, dim] before each document of flat [batch * m, kv_heads, dim].
+at::Tensor after_prefix(const at::Tensor& prefix, const at::Tensor& flat, std::int64_t batch) {
+  const at::Tensor first = prefix.to(flat.scalar_type()).unsqueeze(0).expand({batch, -1, -1, -1});
+  return at::cat({first, flat.unflatten(0, {batch, -1})}, 1).flatten(0, 1);
+}
+
 struct Shape {
   std::int64_t batch;    ///< documents of equal length
   std::int64_t queries;  ///< per document
@@ -136,7 +142,7 @@ at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, c
   const std::vector<std::int64_t>& starts = context.batch.layout.document_starts;
   const std::vector<Group> groups = groups_of(starts, /*alone=*/cache != nullptr);
   if (groups.empty()) return q;
-  if (cache == nullptr && !needs_scores(context)) {
+  if (cache == nullptr && !needs_scores(context) && !context.prefix_keys.defined()) {
     const ops::Tensors inputs = {q, k, v, at::tensor(starts, at::kLong)};
     const ops::OpAttributes attributes{{context.scale}, {context.sliding_window.value_or(0)}};
     // The op's reference writes all scores out; LibTorch's attention below does not.
@@ -161,6 +167,10 @@ at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, c
     if (cache != nullptr) {
       std::tie(keys, values) =
           cache->append(context.layer, static_cast<std::int64_t>(i), keys, values);
+    }
+    if (context.prefix_keys.defined()) {
+      keys = after_prefix(context.prefix_keys, keys, group.batch);
+      values = after_prefix(context.prefix_values, values, group.batch);
     }
     const Shape shape{group.batch, group.length, keys.size(0) / group.batch};
     const at::Tensor output = attend_group(heads_first(queries[i], group.batch, heads),

@@ -23,6 +23,10 @@ struct AttentionContext {
   /// [heads, positions] float32, or undefined: added to the scores of the key at each position of a
   /// document (ALiBi).
   at::Tensor key_bias;
+  /// [n, kv_heads, head_dim] each, or undefined: keys and values that stand before those of every
+  /// document, and are seen by all of its queries within the window.
+  at::Tensor prefix_keys = {};
+  at::Tensor prefix_values = {};
 };
 
 /// The seat of attention: q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim] ->

@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/where.h>
 
 #include "espalier/nn/attention.h"
 #include "espalier/nn/mlp.h"
@@ -57,8 +58,14 @@ BlockState EmbeddingBlock::forward(BlockState state, const BatchContext& context
   const bool given = state.hidden.defined();
   if (!given) state.hidden = tokens_->forward(context.input_ids, compute_dtype_);
   // The factor is rounded to the compute dtype, as a stored constant of the model would be.
-  if (scale_ != 1.0 && (!given || scale_given_))
-    state.hidden = state.hidden * at::scalar_tensor(scale_, state.hidden.options());
+  if (scale_ != 1.0 && (!given || scale_given_)) {
+    const at::Tensor all = state.hidden * at::scalar_tensor(scale_, state.hidden.options());
+    // What an adapter puts among the tokens is given, as vectors are.
+    const bool some_given = !given && !scale_given_ && tokens_->has_prompt_tokens();
+    state.hidden =
+        some_given ? at::where(context.input_ids.eq(kPromptToken).unsqueeze(-1), state.hidden, all)
+                   : all;
+  }
   if (projection_) state.hidden = projection_->forward(state.hidden);
   if (positions_) {
     state.hidden =

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "espalier/base/error.h"
+#include "espalier/nn/document_prefix.h"
 #include "espalier/nn/kv_cache.h"
 
 namespace espalier::nn {
@@ -105,28 +106,44 @@ std::unique_ptr<KvCache> DecoderModel::make_cache() {
   return std::make_unique<KvCache>(spec_.num_layers);
 }
 
-BatchContext DecoderModel::make_context(const ModelInput& input) const {
+/// Positions inside each document, or those given; what an adapter puts before a document comes
+/// first.
+at::Tensor DecoderModel::make_positions(const ModelInput& input, const TokenLayout& layout,
+                                        const at::Tensor& own_rows) const {
+  const DocumentPrefix& prefix = parts_.prefix;
+  std::vector<at::Tensor> positions;
+  for (std::int64_t d = 0; d < layout.documents(); ++d) {
+    const std::size_t i = static_cast<std::size_t>(d);
+    const std::int64_t first = prefix.keys + (input.cache == nullptr ? 0 : input.cache->length(d));
+    const std::int64_t length = layout.document_starts[i + 1] - layout.document_starts[i];
+    positions.push_back(at::arange(first, first + length, at::TensorOptions().dtype(at::kLong)));
+  }
+  at::Tensor all =
+      positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong)) : at::cat(positions);
+  const at::Tensor given = input.get("position_ids");
+  if (!given.defined()) return all;
+  const at::Tensor own = make_layout(input).flatten(given);
+  if (!own_rows.defined()) return own + prefix.keys;
+  return all.index_copy_(0, own_rows, own.cpu() + prefix.tokens);
+}
+
+BatchContext DecoderModel::make_context(const ModelInput& input, at::Tensor& own_rows) const {
   BatchContext context;
   context.layout = make_layout(input);
   context.cache = input.cache;
   context.compute_dtype = compute_dtype_;
   context.training = training_;
+  context.prefix_keys = parts_.prefix.keys;
   if (input.get("input_ids").defined())
     context.input_ids = context.layout.flatten(input.get("input_ids"));
-  if (input.get("position_ids").defined()) {
-    context.position_ids = context.layout.flatten(input.get("position_ids"));
-  } else {
-    std::vector<at::Tensor> positions;
-    for (std::int64_t d = 0; d < context.layout.documents(); ++d) {
-      const std::size_t i = static_cast<std::size_t>(d);
-      const std::int64_t first = input.cache == nullptr ? 0 : input.cache->length(d);
-      const std::int64_t length =
-          context.layout.document_starts[i + 1] - context.layout.document_starts[i];
-      positions.push_back(at::arange(first, first + length, at::TensorOptions().dtype(at::kLong)));
-    }
-    context.position_ids = positions.empty() ? at::arange(0, at::TensorOptions().dtype(at::kLong))
-                                             : at::cat(positions);
+  if (parts_.prefix.tokens > 0) {
+    PromptedTokens prompted =
+        with_prompt_tokens(context.layout, context.input_ids, parts_.prefix.tokens, context.cache);
+    context.layout = std::move(prompted.layout);
+    context.input_ids = std::move(prompted.input_ids);
+    own_rows = std::move(prompted.own_rows);
   }
+  context.position_ids = make_positions(input, context.layout, own_rows);
   for (const RotarySpec& rotary : spec_.rotary)
     context.rotary.push_back(rotary_tables(rotary, context.position_ids, context.layout));
   // What was found out on the CPU goes to where the weights are, in one place for every block.
@@ -141,7 +158,8 @@ BatchContext DecoderModel::make_context(const ModelInput& input) const {
 }
 
 ModelOutput DecoderModel::forward(const ModelInput& input) {
-  const BatchContext context = make_context(input);
+  at::Tensor own_rows;
+  const BatchContext context = make_context(input, own_rows);
   BlockState state;
   if (input.get("inputs_embeds").defined()) {
     state.hidden = context.layout.flatten(input.get("inputs_embeds"))
@@ -159,6 +177,10 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
   }
   // Families that keep the residual stream in float32 leave it here.
   ModelOutput output{state.hidden.to(compute_dtype_), context.layout, {}};
+  if (own_rows.defined()) {
+    output.hidden = output.hidden.index_select(0, own_rows.to(output.hidden.device()));
+    output.layout = make_layout(input);
+  }
   if (own_.auxiliary) output.auxiliary = own_.auxiliary(state, context);
   return output;
 }

@@ -30,7 +30,10 @@ class ESPALIER_API DecoderModel final : public Model {
 
  private:
   class LinearHead;
-  BatchContext make_context(const ModelInput& input) const;
+  /// `own_rows` becomes the rows of the text's own tokens where an adapter has added others.
+  BatchContext make_context(const ModelInput& input, at::Tensor& own_rows) const;
+  at::Tensor make_positions(const ModelInput& input, const TokenLayout& layout,
+                            const at::Tensor& own_rows) const;
 
   DecoderSpec spec_;
   DecoderParts own_;

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/where.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "espalier/base/error.h"
@@ -19,20 +20,27 @@ Embedding::Embedding(ModuleScope scope, Dimension rows, Dimension columns,
   scope.parts().embeddings.push_back(this);
 }
 
+bool Embedding::has_prompt_tokens() const {
+  return std::any_of(extensions_.begin(), extensions_.end(),
+                     [](const auto& extension) { return extension->fills_prompt_tokens(); });
+}
+
 at::Tensor Embedding::forward(const at::Tensor& ids, at::ScalarType dtype) const {
   const std::int64_t rows = weight_->spec().dimensions[0].size();
+  const bool prompted = has_prompt_tokens();
   if (ids.numel() > 0) {
     const std::int64_t lowest = ids.min().item<std::int64_t>();
     const std::int64_t highest = ids.max().item<std::int64_t>();
-    if (lowest < 0 || highest >= rows) {
+    const std::int64_t least = prompted ? kPromptToken : 0;
+    if (lowest < least || highest >= rows) {
       throw_bad_input(
           "an id is outside the table of '" + name_ + "'",
-          std::to_string(lowest < 0 ? lowest : highest), "0 to " + std::to_string(rows - 1), name_,
-          "the tokenizer and the model do not belong together, or a sequence is too long");
+          std::to_string(lowest < least ? lowest : highest), "0 to " + std::to_string(rows - 1),
+          name_, "the tokenizer and the model do not belong together, or a sequence is too long");
     }
   }
   const at::Tensor local = redistribution_.input ? redistribution_.input(ids) : ids;
-  at::Tensor output = storage_->rows(local, dtype);
+  at::Tensor output = storage_->rows(prompted ? local.clamp_min(0) : local, dtype);
   if (padding_id_ && output.requires_grad()) {
     const at::Tensor padding = local.eq(*padding_id_);
     if (padding.any().item<bool>())

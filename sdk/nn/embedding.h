@@ -16,6 +16,10 @@ namespace espalier::nn {
 
 class Embedding;
 
+/// Stands among ids for a token that an adapter puts into the text: its vector comes from an
+/// extension.
+inline constexpr std::int64_t kPromptToken = -1;
+
 /// Adds to what an Embedding looks up (LoRA, prompt tuning).
 class ESPALIER_API EmbeddingExtension {
  public:
@@ -28,6 +32,8 @@ class ESPALIER_API EmbeddingExtension {
   virtual at::Tensor apply(const Embedding& embedding, const at::Tensor& ids,
                            at::Tensor output) = 0;
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
+  /// Whether it replaces the rows of kPromptToken, which hold those of id 0.
+  virtual bool fills_prompt_tokens() const { return false; }
 };
 
 /// A table [rows, embed]; ids [tokens] -> [tokens, embed]. What is looked up at `padding_id`
@@ -54,6 +60,8 @@ class ESPALIER_API Embedding {
   }
   void clear_extensions() { extensions_.clear(); }
   const std::vector<std::shared_ptr<EmbeddingExtension>>& extensions() const { return extensions_; }
+  /// Whether an extension takes kPromptToken among ids.
+  bool has_prompt_tokens() const;
   RedistributionSeat& redistribution() { return redistribution_; }
 
  private:

@@ -6,6 +6,8 @@ namespace espalier::nn {
 
 LinearExtension::~LinearExtension() = default;
 
+at::Tensor LinearExtension::prepare(const Linear&, at::Tensor input) { return input; }
+
 Linear::Linear(ModuleScope scope, const LinearSpec& spec) : name_(scope.prefix()) {
   const Initialisation normal{Initialisation::Kind::kNormal, spec.initial_standard_deviation};
   weight_ = scope.parameter("weight", {spec.out, spec.in}, spec.weight_start.value_or(normal),
@@ -27,7 +29,8 @@ Linear::Linear(ModuleScope scope, std::shared_ptr<Parameter> tied_weight, bool b
 }
 
 at::Tensor Linear::forward(const at::Tensor& input) const {
-  const at::Tensor local = redistribution_.input ? redistribution_.input(input) : input;
+  at::Tensor local = redistribution_.input ? redistribution_.input(input) : input;
+  for (const auto& extension : extensions_) local = extension->prepare(*this, std::move(local));
   at::Tensor output = storage_->linear(local, bias_ ? bias_->computed() : at::Tensor());
   for (const auto& extension : extensions_)
     output = extension->apply(*this, local, std::move(output));

@@ -25,7 +25,9 @@ class ESPALIER_API LinearExtension {
   LinearExtension& operator=(const LinearExtension&) = delete;
   virtual ~LinearExtension();
 
-  /// input [rows, in], output [rows, out] so far -> [rows, out].
+  /// What goes into the product in place of input [rows, in].
+  virtual at::Tensor prepare(const Linear& linear, at::Tensor input);
+  /// input [rows, in] as prepared, output [rows, out] so far -> [rows, out].
   virtual at::Tensor apply(const Linear& linear, const at::Tensor& input, at::Tensor output) = 0;
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
 };

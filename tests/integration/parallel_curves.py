@@ -30,6 +30,15 @@ VARIANTS = {  # rows of a micro-batch, and further sections by family
     "frozen": (1, lambda gpt2: freeze(["*wte*", "*.h.0.*"] if gpt2 else ["*embed*", "*layers.0.*"])),
     "block_frozen": (2, lambda gpt2: freeze(["*.h.1.*"] if gpt2 else ["*layers.1.*"])),
     "lora": (1, lambda gpt2: lora(["*c_attn", "*mlp.c_proj"] if gpt2 else ["*q_proj", "*v_proj", "*down_proj"])),
+    "ia3": (1, lambda gpt2: '[peft]\ntype = "ia3"\n'),
+    "prompt": (1, lambda gpt2: '[peft]\ntype = "prompt_tuning"\nnum_virtual_tokens = 3\n'),
+    "prefix": (1, lambda gpt2: '[peft]\ntype = "prefix_tuning"\nnum_virtual_tokens = 3\n'),
+    "adafactor": (1, lambda gpt2: ""),
+    "schedule_free": (1, lambda gpt2: ""),
+}
+OPTIMIZERS = {  # of variants that are about one
+    "adafactor": 'type = "adafactor"\nlr = 1e-3',
+    "schedule_free": 'type = "schedule_free_adamw"\nlr = 1e-3\nwarmup_steps = 4',
 }
 
 
@@ -58,6 +67,7 @@ def write_recipe(work, name, model, variant, distributed):
     # The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
     sgd = variant == "sgd" or model.name == "gpt2"
     optimizer = 'type = "sgd"\nlr = 0.05\nmomentum = 0.9' if sgd else 'type = "adamw"\nlr = 1e-3'
+    optimizer = OPTIMIZERS.get(variant, optimizer)
     path = work / f"{name}.toml"
     path.write_text(f'''output_dir = "{work / name}"
 [model]

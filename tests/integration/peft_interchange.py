@@ -27,6 +27,14 @@ OURS = [
     ("gpt2", 'target_modules = ["c_attn", "c_fc"]\nbias = "all"\nrank_pattern = {c_fc = 3}\nalpha_pattern = {c_attn = 5}'),
     ("gpt2", 'target_modules = ["c_proj"]\nuse_dora = true\nbias = "lora_only"\nlayers_to_transform = [1]'),
     ("qwen2", 'target_modules = ["q_proj", "v_proj"]\nbias = "lora_only"\nmodules_to_save = ["mlp"]'),
+    ("mixtral", 'dim = 3\ntarget_modules = ["o_proj"]\ntarget_parameters = ["experts.gate_up_proj", "experts.down_proj"]'),
+    ("mixtral", 'dim = 2\ntarget_parameters = ["experts.down_proj"]'),
+    ("llama", 'type = "ia3"\ntarget_modules = ["*.layers.1.*_proj", "k_proj"]\nfeedforward_modules = ["*down_proj"]'),
+    ("gpt2", 'type = "ia3"\ntarget_modules = ["c_attn", "c_fc"]\nfeedforward_modules = ["c_fc"]'),
+    ("llama", 'type = "prompt_tuning"\nnum_virtual_tokens = 3\nprompt_tuning_init = "sample_vocab"'),
+    ("gpt2", 'type = "prompt_tuning"\nnum_virtual_tokens = 2'),
+    ("qwen2", 'type = "prefix_tuning"\nnum_virtual_tokens = 4'),
+    ("gpt2", 'type = "prefix_tuning"\nnum_virtual_tokens = 2\ninit_weights = "zero"'),
 ]
 # Base, arguments of LoraConfig: what PEFT makes.
 THEIRS = [
@@ -85,24 +93,32 @@ max_steps = 4
 [optimizer]
 lr = 0.02
 [peft]
-type = "lora"
-{section}
+{section if section.startswith("type") else 'type = "lora"' + chr(10) + section}
 ''')
     subprocess.run([program, "train", str(work / "recipe.toml"), "--quiet"], check=True)
     return work / "run" / "final"
 
 
 def logits_limit(config, expected):
-    return (5e-5 if config["use_dora"] else 1e-5) * expected.abs().max().item()
+    return (5e-5 if config.get("use_dora") else 1e-5) * expected.abs().max().item()
+
+
+def logits_of(model, ids):
+    """Of the text's own tokens: PEFT gives those of a learnt prompt too."""
+    config = getattr(model, "active_peft_config", None)
+    if config is None or config.peft_type not in ("PROMPT_TUNING", "PREFIX_TUNING"):
+        return model(input_ids=ids, use_cache=False).logits.detach()
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.detach()
+    return logits[:, -ids.shape[1]:]
 
 
 def check_ours(program, fixtures, base, section, work, failures):
     adapter = train(program, fixtures, base, section, work)
     model = load_base(fixtures, base)
     ids, labels = batch_of(model, 1)
-    before = model(input_ids=ids, use_cache=False).logits.detach()
+    before = logits_of(model, ids)
     theirs = PeftModel.from_pretrained(model, adapter).eval()
-    expected = theirs(input_ids=ids, use_cache=False).logits.detach()
+    expected = logits_of(theirs, ids)
     if (expected - before).abs().max() < 1e-3:
         failures.append("PEFT loads the adapter, but it changes nothing")
     ours = score(program, fixtures / "models" / base, adapter, ids, labels, work)["logits"]

@@ -106,6 +106,38 @@ TEST(PreferenceData, APairWithoutOneOfItsAnswersIsRefused) {
   }
 }
 
+TEST(UnpairedPreferenceData, AnAnswerIsADocumentWithItsMark) {
+  const TemporaryFolder folder;
+  Table config;
+  config.set("path", folder.write("answers.jsonl",
+                                  R"({"prompt": "Hi", "completion": "a b", "label": false})"
+                                  "\n"));
+  const auto context = testing::text_context("qwen2");
+  const Sample sample = testing::open_dataset("unpaired_preference", config, context)->get(0);
+  EXPECT_TRUE(sample.document_starts.empty());
+  EXPECT_EQ(sample.numbers, (std::vector<std::pair<std::string, double>>{{"desirable", 0.0}}));
+  const Sample pair = only_sample(R"({"prompt": "Hi", "chosen": "a b", "rejected": "c d"})");
+  EXPECT_EQ(sample.input_ids,
+            std::vector<std::int64_t>(pair.input_ids.begin(),
+                                      pair.input_ids.begin() + pair.document_starts[1]));
+}
+
+TEST(UnpairedPreferenceData, AnAnswerWithoutAMarkIsRefused) {
+  for (const char* line :
+       {R"({"prompt": "Hi", "completion": "a"})", R"({"prompt": "Hi", "label": true})",
+        R"({"prompt": "Hi", "completion": "a", "label": "yes"})"}) {
+    const TemporaryFolder folder;
+    Table config;
+    config.set("path", folder.write("answers.jsonl", std::string(line) + "\n"));
+    try {
+      testing::open_dataset("unpaired_preference", config, testing::text_context("qwen2"));
+      FAIL() << line;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("answers.jsonl"), std::string::npos) << error.what();
+    }
+  }
+}
+
 // --- objectives ---
 
 struct PreferenceRun {
@@ -227,6 +259,146 @@ TEST(Dpo, WithoutAnAdapterThereIsNoReference) {
   PreferenceRun run("dpo", "{}");
   TrainingParts parts{*run.loaded.model, *run.objective, *run.loss, *run.optimizer, *run.schedule};
   EXPECT_THROW(train_step(parts, {{pairs_batch()}, 0, {}}, 1), Error);
+}
+
+// --- KTO, held against TRL's formulas ---
+
+std::map<std::string, at::Tensor> kto_reference() {
+  return read_tensors(fixture_path("losses/kto_trl.safetensors"));
+}
+
+Batch kto_batch() {
+  const auto reference = kto_reference();
+  Batch batch;
+  for (const char* name : {"input_ids", "labels", "attention_mask", "desirable"})
+    batch.tensors.emplace(name, reference.at(name));
+  return batch;
+}
+
+/// The tiny llama with an adapter that PEFT has trained.
+struct KtoRun {
+  LoadedModel loaded = library().from_pretrained(fixture_path("models/llama"));
+  std::shared_ptr<Adapter> adapter = library().create<Adapter>("lora");
+  std::shared_ptr<Loss> loss = library().create<Loss>("masked_cross_entropy");
+
+  KtoRun() {
+    adapter->open(fixture_path("lora/llama_qv"));
+    adapter->attach(*loaded.model);
+    adapter->initialise(*loaded.model, 0);
+  }
+  std::vector<ObjectiveTerm> terms(Objective& objective, const Batch& batch) {
+    const ObjectiveContext context{*loaded.model, *loss,
+                                   [this](const std::function<void()>& work) {
+                                     const at::NoGradGuard no_grad;
+                                     adapter->set_enabled(false);
+                                     work();
+                                     adapter->set_enabled(true);
+                                   },
+                                   nullptr, true};
+    return objective.compute(context, batch);
+  }
+};
+
+TEST(Kto, LossDivergenceAndGradientsAreThoseOfTrl) {
+  const auto reference = kto_reference();
+  const std::map<std::string, const char*> configs = {
+      {"kto", R"({"beta": 0.3, "undesirable_weight": 1.5})"},
+      {"apo", R"({"beta": 0.2, "loss_type": "apo_zero_unpaired", "desirable_weight": 1.2})"}};
+  for (const auto& [name, config] : configs) {
+    KtoRun run;
+    const auto objective = library().create<Objective>("kto", parse_json(config));
+    const std::vector<ObjectiveTerm> terms = run.terms(*objective, kto_batch());
+    const at::Tensor loss = terms.at(0).sum / terms.at(0).weight;
+    const auto expected = reference.at(name + ".loss").item<double>();
+    EXPECT_NEAR(loss.item<double>(), expected, 1e-5 * expected) << name;
+    if (name == "kto") {
+      const auto kl = reference.at("kto.kl").item<double>();
+      EXPECT_GT(kl, 0.0);
+      EXPECT_EQ(terms.at(3).name, "kl");
+      EXPECT_NEAR(terms.at(3).sum.item<double>() / terms.at(3).weight, kl, 1e-4 * kl);
+    }
+    loss.backward();
+    std::size_t compared = 0;
+    for (const auto& parameter : run.adapter->parameters()) {
+      const auto found = reference.find(name + ".grad." + parameter->name());
+      if (found == reference.end()) continue;
+      ++compared;
+      const double largest = found->second.abs().max().item<double>();
+      EXPECT_LE((parameter->value().grad() - found->second).abs().max().item<double>(),
+                1e-4 * largest + 1e-7)
+          << parameter->name();
+    }
+    EXPECT_EQ(compared, 4U);
+  }
+}
+
+TEST(Kto, MarksStayWithTheirAnswersInPackedRows) {
+  KtoRun run;
+  const auto objective = library().create<Objective>("kto", parse_json("{}"));
+  const Batch padded = kto_batch();
+  const TokenLayout layout = make_layout({padded.tensors});
+  Batch packed;
+  packed.tensors = {{"input_ids", layout.flatten(padded.get("input_ids")).unsqueeze(0)},
+                    {"labels", layout.flatten(padded.get("labels")).unsqueeze(0)},
+                    {"cu_seqlens", at::tensor(layout.document_starts, at::kLong)},
+                    {"desirable", padded.get("desirable")}};
+  EXPECT_NEAR(run.terms(*objective, packed).at(0).sum.item<double>(),
+              run.terms(*objective, padded).at(0).sum.item<double>(), 1e-5);
+}
+
+TEST(Kto, WhatItCannotLearnFromIsSaid) {
+  KtoRun run;
+  const auto refusal = [&](const Batch& batch) -> std::string {
+    try {
+      run.terms(*library().create<Objective>("kto", parse_json("{}")), batch);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return {};
+  };
+  Batch unmarked = kto_batch();
+  unmarked.tensors.erase("desirable");
+  EXPECT_NE(refusal(unmarked).find("does not say which answers are good"), std::string::npos);
+  Batch one;
+  for (const auto& [name, tensor] : kto_batch().tensors)
+    one.tensors.emplace(name, tensor.narrow(0, 0, 1));
+  EXPECT_NE(refusal(one).find("no estimate of the divergence"), std::string::npos);
+}
+
+TEST(Kto, ARunLearnsFromMarkedAnswers) {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 8; ++i) {
+    lines += R"({"prompt": "Say it", "completion": ")" + std::string(i % 2 == 0 ? "yes" : "no") +
+             R"(", "label": )" + (i % 2 == 0 ? "true" : "false") + "}\n";
+  }
+  // A model with the vocabulary of the tokenizer, and its template.
+  const std::string model = folder.file("model");
+  std::filesystem::create_directories(model);
+  for (const auto& entry : std::filesystem::directory_iterator(fixture_path("tokenizers/qwen2")))
+    std::filesystem::copy(entry.path(), model + "/" + entry.path().filename().string());
+  Value config = read_json_file(fixture_path("models/llama/config.json"));
+  config.as_table().set("vocab_size", static_cast<std::int64_t>(
+                                          testing::text_context("qwen2").tokenizer->vocab_size()));
+  write_file_atomically(model + "/config.json", dump_json(config));
+  const std::string recipe =
+      "output_dir = \"" + folder.file("run") + "\"\n[model]\npath = \"" + model +
+      "\"\nfrom_config = true\n[peft]\ntype = \"lora\"\n[dataset]\ntype = "
+      "\"unpaired_preference\"\npath = \"" +
+      folder.write("answers.jsonl", lines) +
+      "\"\n[step_scheduler]\nglobal_batch_size = 8\nlocal_batch_size = 4\nmax_steps = 12\n"
+      "[objective]\ntype = \"kto\"\n[optimizer]\ntype = \"adamw\"\nlr = 0.05\n";
+  const auto result =
+      testing::run_espalier({"train", folder.write("recipe.toml", recipe), "--quiet"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string log = read_file(folder.file("run/training.jsonl"));
+  const Value first = parse_json(log.substr(0, log.find('\n')));
+  const std::string rest = log.substr(0, log.size() - 1);
+  const Value last = parse_json(rest.substr(rest.rfind('\n') + 1));
+  EXPECT_NEAR(first.find("loss")->as_float(), 0.5, 1e-3);
+  EXPECT_LT(last.find("loss")->as_float(), 0.49);
+  EXPECT_GT(last.find_path("terms.reward_desirable")->as_float(),
+            last.find_path("terms.reward_undesirable")->as_float());
 }
 
 // --- distillation ---

@@ -134,6 +134,14 @@ ParameterLayout CheckpointStore::layout(const Parameter& parameter) const {
   return strategy_ == nullptr ? whole_layout(parameter, true) : strategy_->layout(parameter);
 }
 
+/// What is not cut as its parameter is the same on all ranks.
+ParameterLayout CheckpointStore::layout(const ParameterOptimizer::StateTensor& state) const {
+  if (state.like_parameter) return layout(*state.parameter);
+  const std::vector<std::int64_t> shape = state.tensor.sizes().vec();
+  const std::vector<std::int64_t> zeros(shape.size(), 0);
+  return {{{zeros, shape, zeros}}, ranks_.is_first()};
+}
+
 std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
     const ParameterOptimizer& optimizer,
     const std::vector<std::shared_ptr<Parameter>>& parameters) const {
@@ -147,12 +155,9 @@ std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
     ShardedTensor& tensor = tensors.emplace_back();
     tensor.name = "optimizer/" + state.name;
     tensor.local = state.tensor;
-    if (state.like_parameter) {
-      tensor.shape = state.parameter->spec().shape();
-      tensor.layout = layout(*state.parameter);
-    } else {  // the same on all ranks
-      tensor.layout = {{{}}, ranks_.is_first()};
-    }
+    tensor.layout = layout(state);
+    tensor.shape =
+        state.like_parameter ? state.parameter->spec().shape() : state.tensor.sizes().vec();
   }
   return tensors;
 }
@@ -337,9 +342,13 @@ void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimiz
                       {}, own.name, "optimizer.safetensors",
                       "the checkpoint was made with another optimizer; use --resume never");
     }
-    copy_pieces(found->second,
-                own.like_parameter ? layout(*own.parameter) : ParameterLayout{{{}}, true},
-                own.tensor);
+    if (!own.like_parameter && found->second.sizes() != own.tensor.sizes()) {
+      throw_bad_input(
+          "tensor '" + own.name + "' of the checkpoint has another shape than the optimizer's",
+          c10::str(found->second.sizes()), c10::str(own.tensor.sizes()), "optimizer.safetensors",
+          "the optimizer's settings differ from those of the checkpoint; use --resume never");
+    }
+    copy_pieces(found->second, layout(own), own.tensor);
   }
 }
 

@@ -62,6 +62,7 @@ class ESPALIER_API CheckpointStore {
 
  private:
   ParameterLayout layout(const Parameter& parameter) const;
+  ParameterLayout layout(const ParameterOptimizer::StateTensor& state) const;
   std::vector<ShardedTensor> sharded_tensors(
       const ParameterOptimizer& optimizer,
       const std::vector<std::shared_ptr<Parameter>>& parameters) const;

@@ -31,6 +31,15 @@ std::vector<std::int64_t> prompt_of(const GenerationRequest& request, const Valu
                   "prompt, prompt_ids or messages", line.position().to_string());
 }
 
+/// The adapter that a line of --prompts chooses; "" for the model alone.
+std::string adapter_of(const GenerationRequest& request, const Value& line) {
+  const Value* name = line.find("adapter");
+  if (name == nullptr || name->is_null()) return {};
+  if (request.has_named_adapters() && name->is_string()) return name->as_string();
+  throw_bad_input("a line of the prompts chooses an adapter", dump_json(*name),
+                  "the name of one that --adapter NAME=DIR gives", line.position().to_string());
+}
+
 std::vector<std::int64_t> read_prompt(const EngineCall& call, const GenerationRequest& request) {
   if (const Value& ids = call.option("prompt-ids"); !ids.is_null()) return ids_of(ids);
   if (!call.option("messages").is_null())
@@ -121,17 +130,31 @@ Array prompt_lines(const std::string& path) {
 int answer_file(const EngineCall& call, GenerationRequest& request) {
   const Array lines = prompt_lines(call.text("prompts"));
   std::vector<std::vector<std::int64_t>> prompts;
-  for (const Value& line : lines) prompts.push_back(prompt_of(request, line));
+  std::vector<std::string> adapters;
+  for (const Value& line : lines) {
+    prompts.push_back(prompt_of(request, line));
+    adapters.push_back(adapter_of(request, line));
+    if (!adapters.back().empty())
+      request.use_adapter(adapters.back(), line.position().to_string());  // it is there
+  }
   const Value& size = call.option("batch-size");
   const auto batch = static_cast<std::size_t>(size.is_null() ? kBatch : size.as_int());
   const std::string output = call.text("output");
   std::string written;
-  TextRunner runner(request.model());
-  for (std::size_t first = 0; first < prompts.size(); first += batch) {
-    const std::size_t count = std::min(batch, prompts.size() - first);
+  std::optional<TextRunner> runner;
+  for (std::size_t first = 0, count = 0; first < prompts.size(); first += count) {
+    // Lines side by side have one adapter.
+    count = 1;
+    while (count < batch && first + count < prompts.size() &&
+           adapters[first + count] == adapters[first])
+      ++count;
+    if (first == 0 || adapters[first] != adapters[first - 1]) {
+      if (request.has_named_adapters()) request.use_adapter(adapters[first], {});
+      runner.emplace(request.model());  // what was read with another adapter is of no use
+    }
     const auto begin = prompts.begin() + static_cast<std::ptrdiff_t>(first);
-    const std::vector<Table> answers =
-        answer_prompts(request, runner, {begin, begin + static_cast<std::ptrdiff_t>(count)}, first);
+    const std::vector<Table> answers = answer_prompts(
+        request, *runner, {begin, begin + static_cast<std::ptrdiff_t>(count)}, first);
     const std::size_t each = answers.size() / count;
     for (std::size_t i = 0; i < count; ++i) {
       Table line = lines[first + i].as_table();

@@ -1,9 +1,11 @@
 #include "engine/data/collate.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <map>
 
 #include "espalier/base/error.h"
 #include "espalier/sdk/batch.h"
@@ -139,6 +141,32 @@ void check_and_cut(Sample& sample, std::int64_t number, std::int64_t max_length)
 
 namespace {
 
+/// The further numbers of samples, [samples] each.
+void add_numbers(std::span<const Row> rows, Batch& batch) {
+  std::map<std::string, std::vector<float>> lists;
+  std::size_t samples = 0;
+  for (const Row& row : rows) {
+    for (const Sample& sample : row) {
+      ++samples;
+      for (const auto& [name, value] : sample.numbers)
+        lists[name].push_back(static_cast<float>(value));
+    }
+  }
+  for (const auto& [name, list] : lists) {
+    if (list.size() == samples && !batch.tensors.contains(name)) {
+      batch.tensors.emplace(name, at::tensor(list, at::kFloat));
+      continue;
+    }
+    throw Error(Problem{
+        ErrorCode::kBadPlugin,
+        "a dataset made samples with different numbers",
+        "'" + name + "' in " + std::to_string(list.size()) + " of " + std::to_string(samples),
+        "each name in all samples, and none of a batch's own tensors",
+        {},
+        {}});
+  }
+}
+
 Batch collate_rows(std::span<const Row> rows, const CollateOptions& options) {
   Batch batch;
   std::int64_t width = 1;
@@ -175,6 +203,7 @@ Batch collate_rows(std::span<const Row> rows, const CollateOptions& options) {
   if (masked) batch.tensors.emplace("attention_mask", mask);
   if (own_positions) batch.tensors.emplace("position_ids", positions);
   if (several_documents) batch.tensors.emplace("cu_seqlens", cu_seqlens_of(rows));
+  add_numbers(rows, batch);
   const TokenLayout layout = make_layout({batch.tensors});
   batch.num_tokens = layout.tokens();
   batch.num_label_tokens = predicted_labels(layout, labels, batch.labels_shifted)

@@ -1,7 +1,9 @@
 #include "engine/data/token_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
@@ -18,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Counts up when samples are stored or made otherwise.
-constexpr const char* kFormat = "espalier token cache 1";
+constexpr const char* kFormat = "espalier token cache 2";
 constexpr std::int64_t kSamplesAtOnce = 512;
 
 enum SampleFlag : std::int32_t {
@@ -26,10 +28,32 @@ enum SampleFlag : std::int32_t {
   kHasMask = 2,
   kHasPositions = 4,
   kHasDocuments = 8,
+  kHasNumbers = 16,
 };
 
 void append(const std::vector<std::int64_t>& list, std::vector<std::int32_t>& numbers) {
   for (const std::int64_t item : list) numbers.push_back(static_cast<std::int32_t>(item));
+}
+
+/// Count, and for each its name (length, characters) and the halves of its value.
+void append(const std::vector<std::pair<std::string, double>>& values,
+            std::vector<std::int32_t>& numbers) {
+  numbers.push_back(static_cast<std::int32_t>(values.size()));
+  for (const auto& [name, value] : values) {
+    numbers.push_back(static_cast<std::int32_t>(name.size()));
+    for (const char letter : name) numbers.push_back(static_cast<unsigned char>(letter));
+    for (const std::int32_t half : std::bit_cast<std::array<std::int32_t, 2>>(value))
+      numbers.push_back(half);
+  }
+}
+
+std::pair<std::string, double> take_number(std::span<const std::int32_t>& numbers) {
+  const auto length = static_cast<std::size_t>(numbers[0]);
+  std::string name;
+  for (const std::int32_t letter : numbers.subspan(1, length)) name += static_cast<char>(letter);
+  const std::array<std::int32_t, 2> halves = {numbers[1 + length], numbers[2 + length]};
+  numbers = numbers.subspan(3 + length);
+  return {std::move(name), std::bit_cast<double>(halves)};
 }
 
 class CachedDataset final : public Dataset, public SampleLengths {
@@ -154,7 +178,9 @@ std::vector<std::int32_t> sample_to_numbers(const Sample& sample) {
   if (!sample.attention_mask.empty()) flags |= kHasMask;
   if (!sample.position_ids.empty()) flags |= kHasPositions;
   if (!sample.document_starts.empty()) flags |= kHasDocuments;
+  if (!sample.numbers.empty()) flags |= kHasNumbers;
   std::vector<std::int32_t> numbers = {flags, static_cast<std::int32_t>(sample.input_ids.size())};
+  if (!sample.numbers.empty()) append(sample.numbers, numbers);
   for (const auto* list : {&sample.input_ids, &sample.labels, &sample.attention_mask,
                            &sample.position_ids, &sample.document_starts})
     append(*list, numbers);
@@ -171,6 +197,11 @@ Sample sample_from_numbers(std::span<const std::int32_t> numbers) {
     numbers = numbers.subspan(count);
   };
   sample.labels_shifted = (flags & kShifted) != 0;
+  if ((flags & kHasNumbers) != 0) {
+    const std::int32_t count = numbers[0];
+    numbers = numbers.subspan(1);
+    for (std::int32_t i = 0; i < count; ++i) sample.numbers.push_back(take_number(numbers));
+  }
   take(sample.input_ids, length);
   take(sample.labels, length);
   if ((flags & kHasMask) != 0) take(sample.attention_mask, length);

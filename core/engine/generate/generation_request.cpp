@@ -4,6 +4,7 @@
 
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/suggest.h"
 #include "text/chat_template_loader.h"
 #include "text/tokenizer_loader.h"
 
@@ -58,10 +59,34 @@ GenerationRequest::GenerationRequest(const EngineCall& call) : folder_(call.text
     load_options.compute_dtype = dtype;
   }
   load_options.device = call.text("device");
+  if (const Value& named = call.option("adapters"); !named.is_null()) {
+    for (const auto& [name, folder] : named.as_table()) {
+      std::shared_ptr<Adapter> adapter = call.create<Adapter>(adapter_section(name));
+      adapter->open(folder.as_string());
+      load_options.further_adapters.push_back(adapter);
+      adapters_.emplace(name, std::move(adapter));
+    }
+  }
   loaded_ =
       load_model(*call.create<ModelProvider>("model"), folder_, load_options, call.adapter("peft"));
   require_language_model(loaded_, "generate");
+  // Of several none is on until a request chooses it.
+  if (adapters_.size() > 1) use_adapter("", {});
   if (!call.flag("ignore-eos")) options_.stop_ids = stop_ids(loaded_);
+}
+
+void GenerationRequest::use_adapter(const std::string& name, const std::string& where) {
+  const auto chosen = adapters_.find(name);
+  if (!name.empty() && chosen == adapters_.end()) {
+    std::vector<std::string> names;
+    for (const auto& entry : adapters_) names.push_back(entry.first);
+    throw_bad_input("there is no adapter of this name", name,
+                    names.empty() ? "--adapter NAME=DIR" : "one of " + join_names(names), where,
+                    did_you_mean(name, names));
+  }
+  // All off first: what one takes away from the model another may have put there.
+  for (const auto& entry : adapters_) entry.second->set_enabled(false);
+  if (chosen != adapters_.end()) chosen->second->set_enabled(true);
 }
 
 void GenerationRequest::read_options(const EngineCall& call) {

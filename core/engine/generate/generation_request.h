@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@ class GenerationRequest {
   explicit GenerationRequest(const EngineCall& call);
 
   Model& model() { return *loaded_.model; }
+  /// Switches to the adapter of that name; "" is the model alone. Throws Error(kBadInput) for a
+  /// name that was not given, with `where`.
+  void use_adapter(const std::string& name, const std::string& where);
+  bool has_named_adapters() const { return !adapters_.empty(); }
   const std::shared_ptr<const Tokenizer>& tokenizer() const { return tokenizer_; }
   const GenerateOptions& options() const { return options_; }
   const std::vector<std::string>& stops() const { return stops_; }
@@ -38,6 +43,7 @@ class GenerationRequest {
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_;
   LoadedModel loaded_;
+  std::map<std::string, std::shared_ptr<Adapter>> adapters_;  ///< those with names
   GenerateOptions options_;
   std::vector<std::string> stops_;
 };

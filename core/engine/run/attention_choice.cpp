@@ -19,10 +19,10 @@ class EagerAttention final : public nn::AttentionCore {
                     const nn::AttentionContext& context) override {
     nn::AttentionContext written_out = context;
     if (!context.key_bias.defined()) {
-      std::int64_t keys = k.size(0);
+      std::int64_t keys = context.batch.prefix_keys + k.size(0);
       const KvCache* cache = context.batch.cache;
       for (std::int64_t d = 0; cache != nullptr && d < context.batch.layout.documents(); ++d)
-        keys = std::max(keys, k.size(0) + cache->length(d));
+        keys = std::max(keys, context.batch.prefix_keys + k.size(0) + cache->length(d));
       written_out.key_bias = at::zeros({q.size(1), keys}, q.options().dtype(at::kFloat));
     }
     return core_.attend(q, k, v, written_out);

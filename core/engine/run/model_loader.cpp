@@ -96,6 +96,22 @@ void build(const ModelProvider& provider, const ModelLoadOptions& options,
   loaded.config = config_for_task(std::move(loaded.config), loaded.task, loaded.num_labels);
 }
 
+/// Lets the quantizer hold the parameter if it is the weight of a linear alone, other than the
+/// output head, whose weight no adapter has put something else in front of.
+bool quantise(const Quantizer& quantizer, Model& model, const Parameter& parameter,
+              const at::Tensor& value) {
+  for (nn::Linear* linear : model.parts().linears) {
+    if (linear->weight().get() != &parameter || linear == &model.head().linear() ||
+        dynamic_cast<const nn::DenseWeight*>(&linear->storage()) == nullptr)
+      continue;
+    std::unique_ptr<nn::WeightStorage> storage = quantizer.hold(*linear, value);
+    if (storage == nullptr) return false;
+    linear->set_storage(std::move(storage));
+    return true;
+  }
+  return false;
+}
+
 void set_values(const ModelLoadOptions& options, const CheckpointReader* checkpoint,
                 LoadedModel& loaded) {
   ModelParts& parts = loaded.model->parts();
@@ -115,7 +131,9 @@ void set_values(const ModelLoadOptions& options, const CheckpointReader* checkpo
     const at::Tensor value = stored ? load_parameter(*checkpoint, spec, parts.mappings[i], dtype)
                                     : initial_value(spec, dtype, options.seed);
     if (stored) check_finite(value, spec.name, problems);
-    parameter.set_value(value.to(loaded.device));
+    if (options.quantizer == nullptr ||
+        !quantise(*options.quantizer, *loaded.model, parameter, value.to(loaded.device)))
+      parameter.set_value(value.to(loaded.device));
   }
   problems.throw_if_any();
 }
@@ -139,6 +157,11 @@ std::int64_t parameter_bytes(const Model& model) {
   std::int64_t bytes = 0;
   for (const auto& parameter : const_cast<Model&>(model).parts().parameters) {
     bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  }
+  for (const nn::Linear* linear : const_cast<Model&>(model).parts().linears) {
+    if (at::isFloatingType(linear->weight()->value().scalar_type())) continue;
+    bytes +=
+        linear->storage().bytes() - static_cast<std::int64_t>(linear->weight()->value().nbytes());
   }
   return bytes;
 }
@@ -165,7 +188,9 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   const CheckpointReader* weights = checkpoint ? &*checkpoint : nullptr;
   build(provider, options, weights, loaded);
   ModelParts& parts = loaded.model->parts();
-  if (adapter != nullptr) adapter->attach(*loaded.model);
+  std::vector<std::shared_ptr<Adapter>> adapters = options.further_adapters;
+  if (adapter != nullptr) adapters.insert(adapters.begin(), adapter);
+  for (const auto& each : adapters) each->attach(*loaded.model);
 
   if (weights != nullptr) {
     match_names(parts, *weights);
@@ -182,7 +207,7 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   loaded.model->set_compute_dtype(loaded.compute_dtype);
   std::tie(loaded.attention, loaded.attention_reason) =
       choose_attention(*loaded.model, options.attn_implementation, loaded.device);
-  if (adapter != nullptr) adapter->initialise(*loaded.model, options.seed);
+  for (const auto& each : adapters) each->initialise(*loaded.model, options.seed);
   loaded.adapter = std::move(adapter);
   return loaded;
 }

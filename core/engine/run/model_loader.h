@@ -10,6 +10,7 @@
 #include "engine/run/task.h"
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
+#include "espalier/nn/quantizer.h"
 #include "espalier/sdk/adapter.h"
 #include "espalier/sdk/model.h"
 
@@ -27,6 +28,9 @@ struct ModelLoadOptions {
   std::string attn_implementation = "auto";  ///< see choose_attention
   /// What the family's class for token classification calls a new head.
   std::string token_head = "score";
+  /// Attached beside the adapter that load_model is given; all are on afterwards.
+  std::vector<std::shared_ptr<Adapter>> further_adapters;
+  std::shared_ptr<const Quantizer> quantizer;  ///< of linears' weights; nullptr: they stay dense
 };
 
 /// A model with values, and where it came from.
@@ -66,7 +70,7 @@ std::pair<at::ScalarType, std::string> choose_compute_dtype(const std::string& r
                                                             at::ScalarType storage,
                                                             at::Device device);
 
-/// Bytes that all parameters take.
+/// Bytes that all parameters take, and what stands beside them where weights are quantised.
 std::int64_t parameter_bytes(const Model& model);
 
 }  // namespace espalier

@@ -173,7 +173,8 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
       const auto start = steady_clock::now();
       // Made when it is first wanted, so that the first step does not wait for it.
       if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, loader_options());
-      StepMetrics metrics = evaluate(parts(), set.batches);
+      StepMetrics metrics;
+      at_eval_point([&] { metrics = evaluate(parts(), set.batches); });
       metrics.step = step;
       if (set.log) log(*set.log, set.source, validation_line(metrics, seconds_since(start)));
       progress.note(validation_note(set.name, metrics, seconds_since(start)));
@@ -204,7 +205,9 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
         for (ValidationRun& set : validation) set.log->sync();
         for (const auto& logger : loggers_) logger->flush();
       });
-      store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
+      at_eval_point([&] {
+        store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
+      });
     }
     if (stopped) {
       for (const auto& logger : loggers_) logger->flush();
@@ -220,7 +223,7 @@ int TrainingRun::train(const std::string& resume, bool quiet) {
   for (const auto& logger : loggers_) logger->flush();
   progress.finish();
   const std::string final_folder = (folder / "final").string();
-  export_result(final_folder);
+  at_eval_point([&] { export_result(final_folder); });
   progress.note("run folder  " + folder.string() + "\n" +
                 (model_.adapter != nullptr ? "adapter     " : "model       ") + final_folder);
   return 0;

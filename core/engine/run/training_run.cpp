@@ -31,6 +31,21 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
   return trainable;
 }
 
+/// What a quantizer holds is neither trained nor cut among ranks.
+void require_frozen_weights(const EngineCall& call, World& world) {
+  if (!call.request.components.contains("peft")) {
+    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be trained",
+                        "a section [quantization] without [peft]",
+                        "an adapter beside the quantised model", "[quantization]",
+                        "add a [peft] section, or leave [quantization] out"});
+  }
+  if (world.size() > 1) {
+    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be spread over processes",
+                        std::to_string(world.size()) + " processes", "one", "[quantization]",
+                        "leave [quantization] out, or train in one process"});
+  }
+}
+
 }  // namespace
 
 TrainingRun::TrainingRun(const EngineCall& call, World& world)
@@ -53,6 +68,10 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   options.task = settings_.model.task;
   options.attn_implementation = settings_.model.attn_implementation;
   options.token_head = plugin::token_head_of(call.request.components.at("model").component);
+  if (call.request.components.contains("quantization")) {
+    require_frozen_weights(call, world_);
+    options.quantizer = call.create<Quantizer>("quantization");
+  }
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
   plugin::require_capability(call.request.components.at("model").component, task_name(model_.task),
                              "[model]");
@@ -63,11 +82,13 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
-  optimizer_ = std::make_unique<ParameterOptimizer>(
-      call.create<Optimizer>("optimizer"),
-      trainable_parameters(*model_.model, model_.adapter.get()),
-      model_.adapter == nullptr ? std::vector<ParameterGroupConfig>()
-                                : model_.adapter->parameter_groups());
+  const auto optimizer = call.create<Optimizer>("optimizer");
+  const auto trainable = trainable_parameters(*model_.model, model_.adapter.get());
+  require_whole_parameters(*optimizer, trainable);
+  optimizer_ = std::make_unique<ParameterOptimizer>(optimizer, trainable,
+                                                    model_.adapter == nullptr
+                                                        ? std::vector<ParameterGroupConfig>()
+                                                        : model_.adapter->parameter_groups());
   recipe_ = call.option("recipe");
   for (const auto& [section, chosen] : call.request.components) {
     if (section.starts_with("logger")) loggers_.push_back(call.create<Logger>(section));
@@ -162,6 +183,18 @@ TrainingParts TrainingRun::parts() {
           teacher_.model.get()};
 }
 
+void TrainingRun::at_eval_point(const std::function<void()>& work) {
+  const auto moved = [&] {
+    if (strategy_ != nullptr && optimizer_->has_eval_point()) strategy_->parameters_changed();
+  };
+  {
+    const ParameterOptimizer::EvalPoint point(*optimizer_);
+    moved();
+    work();
+  }
+  moved();
+}
+
 MemoryPlan TrainingRun::memory_plan() {
   MemoryPlanInput input;
   input.parameter_bytes = parameter_bytes(*model_.model);
@@ -188,8 +221,7 @@ StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
   train_step(parts(), loader.next(), 1);
   before_second();
   StepEstimate estimate;
-  for (const auto& parameter : model_.model->parts().parameters)
-    estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
+  estimate.parameter_bytes = parameter_bytes(*model_.model);
   for (const auto& parameter : model_.model->parts().added_parameters)
     estimate.parameter_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
   for (const auto& parameter : optimizer_->parameters())

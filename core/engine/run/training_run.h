@@ -58,6 +58,8 @@ class TrainingRun {
   std::string base_name() const;
   void export_result(const std::string& folder);
   TrainingParts parts();
+  /// Runs `work` on the parameters that are the result so far.
+  void at_eval_point(const std::function<void()>& work);
   TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
   std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
 

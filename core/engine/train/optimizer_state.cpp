@@ -2,8 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <fnmatch.h>
 
 #include <algorithm>
@@ -68,7 +66,8 @@ void ParameterOptimizer::make_groups(const std::vector<ParameterGroupConfig>& fu
     for (const ParameterGroupConfig& config : configs) {
       if (!matches(parameters_[i]->name(), config.patterns)) continue;
       wanted.lr_multiplier = config.lr_multiplier;
-      wanted.weight_decay = config.weight_decay.value_or(optimizer_->weight_decay());
+      wanted.weight_decay =
+          config.weight_decay.value_or(optimizer_->weight_decay()) * config.weight_decay_multiplier;
       break;
     }
     const auto same = std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) {
@@ -85,32 +84,33 @@ void ParameterOptimizer::create_state() {
   states_.clear();
   for (const OptimizerStateSpec& spec : specs_) {
     std::vector<at::Tensor>& list = states_.emplace_back();
-    for (const auto& parameter : parameters_) {
-      const at::Tensor& value = parameter->value();
-      list.push_back(spec.layout == OptimizerStateSpec::Layout::kScalar
-                         ? at::zeros({}, value.options())
-                         : at::zeros_like(value));
-    }
+    for (const auto& parameter : parameters_)
+      list.push_back(make_state(optimizer_->state_of(spec, parameter->spec()), parameter->value()));
   }
+}
+
+OptimizerUpdate ParameterOptimizer::update_of(const Group& group, bool with_gradients) const {
+  OptimizerUpdate update;
+  update.weight_decay = group.weight_decay;
+  update.states.resize(specs_.size());
+  for (const std::size_t member : group.members) {
+    const at::Tensor& value = parameters_[member]->value();
+    if (with_gradients && !value.grad().defined()) continue;
+    update.parameters.push_back(value);
+    if (with_gradients) update.gradients.push_back(value.grad());
+    update.specs.push_back(&parameters_[member]->spec());
+    for (std::size_t s = 0; s < specs_.size(); ++s) update.states[s].push_back(states_[s][member]);
+  }
+  return update;
 }
 
 void ParameterOptimizer::step(std::int64_t step, double lr) {
   const at::NoGradGuard no_grad;
   create_state();
   for (const Group& group : groups_) {
-    OptimizerUpdate update;
+    OptimizerUpdate update = update_of(group, /*with_gradients=*/true);
     update.step = step;
     update.lr = lr * group.lr_multiplier;
-    update.weight_decay = group.weight_decay;
-    update.states.resize(specs_.size());
-    for (const std::size_t member : group.members) {
-      const at::Tensor& value = parameters_[member]->value();
-      if (!value.grad().defined()) continue;
-      update.parameters.push_back(value);
-      update.gradients.push_back(value.grad());
-      for (std::size_t s = 0; s < specs_.size(); ++s)
-        update.states[s].push_back(states_[s][member]);
-    }
     if (!update.parameters.empty()) optimizer_->update(update);
   }
   clear_gradients();
@@ -124,12 +124,41 @@ std::vector<ParameterOptimizer::StateTensor> ParameterOptimizer::state_tensors()
   std::vector<StateTensor> tensors;
   for (std::size_t s = 0; s < states_.size(); ++s) {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (!states_[s][i].defined()) continue;
+      const OptimizerStateSpec own = optimizer_->state_of(specs_[s], parameters_[i]->spec());
       tensors.push_back({specs_[s].name + "." + parameters_[i]->name(), states_[s][i],
                          parameters_[i].get(),
-                         specs_[s].layout == OptimizerStateSpec::Layout::kLikeParameter});
+                         own.layout == OptimizerStateSpec::Layout::kLikeParameter});
     }
   }
+  if (!optimizer_->has_eval_point() || states_.empty()) return tensors;
+  // Read from a checkpoint after the parameters, it takes the place of the point that those hold.
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    tensors.push_back({"training_point." + parameters_[i]->name(),
+                       training_point_.empty() ? parameters_[i]->value() : training_point_[i],
+                       parameters_[i].get(), true});
+  }
   return tensors;
+}
+
+ParameterOptimizer::EvalPoint::EvalPoint(ParameterOptimizer& optimizer)
+    : optimizer_(optimizer.has_eval_point() && !optimizer.states_.empty() ? &optimizer : nullptr) {
+  if (optimizer_ == nullptr) return;
+  const at::NoGradGuard no_grad;
+  for (const auto& parameter : optimizer.parameters_)
+    optimizer.training_point_.push_back(parameter->value().detach().clone());
+  for (const Group& group : optimizer.groups_) {
+    OptimizerUpdate update = optimizer.update_of(group, /*with_gradients=*/false);
+    if (!update.parameters.empty()) optimizer.optimizer_->to_eval_point(update);
+  }
+}
+
+ParameterOptimizer::EvalPoint::~EvalPoint() {
+  if (optimizer_ == nullptr) return;
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < optimizer_->parameters_.size(); ++i)
+    optimizer_->parameters_[i]->value().copy_(optimizer_->training_point_[i]);
+  optimizer_->training_point_.clear();
 }
 
 std::map<std::string, at::Tensor> ParameterOptimizer::state() const {
@@ -138,33 +167,36 @@ std::map<std::string, at::Tensor> ParameterOptimizer::state() const {
   return tensors;
 }
 
-void ParameterOptimizer::load_state(std::map<std::string, at::Tensor> state) {
-  states_.clear();
-  if (state.empty()) return;
-  for (const OptimizerStateSpec& spec : specs_) {
-    std::vector<at::Tensor>& list = states_.emplace_back();
-    for (const auto& parameter : parameters_) {
-      const auto found = state.find(spec.name + "." + parameter->name());
-      if (found == state.end()) {
-        throw_bad_input("the checkpoint has no optimizer state for '" + parameter->name() + "'", {},
-                        spec.name, "optimizer.safetensors",
-                        "the checkpoint was made with another optimizer; use --resume never");
-      }
-      list.push_back(found->second.to(parameter->value().device()));
-    }
-  }
-}
-
 std::int64_t ParameterOptimizer::state_bytes() const {
   std::int64_t bytes = 0;
   for (const OptimizerStateSpec& spec : specs_) {
     for (const auto& parameter : parameters_) {
-      const bool scalar = spec.layout == OptimizerStateSpec::Layout::kScalar;
-      bytes += static_cast<std::int64_t>(scalar ? parameter->value().element_size()
-                                                : parameter->value().nbytes());
+      const OptimizerStateSpec own = optimizer_->state_of(spec, parameter->spec());
+      if (own.layout == OptimizerStateSpec::Layout::kNone) continue;
+      std::int64_t elements = 1;
+      for (const std::int64_t size : state_shape(own, parameter->value().sizes())) elements *= size;
+      bytes += elements * static_cast<std::int64_t>(at::elementSize(
+                              own.dtype.value_or(parameter->value().scalar_type())));
     }
   }
   return bytes;
+}
+
+void require_whole_parameters(const Optimizer& optimizer,
+                              const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  if (optimizer.need() != OptimizerNeed::kWhole) return;
+  for (const auto& parameter : parameters) {
+    const std::vector<std::int64_t> whole = parameter->spec().shape();
+    if (parameter->value().sizes() == at::IntArrayRef(whole)) continue;
+    throw Error(Problem{
+        ErrorCode::kUnsupported,
+        "the optimizer looks at whole parameters, and the strategy has cut '" + parameter->name() +
+            "'",
+        c10::str("a shard of shape ", parameter->value().sizes()),
+        c10::str("all of ", at::IntArrayRef(whole)), "[optimizer] and [distributed]",
+        "take a strategy that keeps parameters whole, or an optimizer that updates each element by "
+        "itself"});
+  }
 }
 
 void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm,

@@ -1,7 +1,9 @@
-// Pairs of answers to the same conversation, rendered by the model's chat template. A sample is two
-// documents, the chosen conversation and the rejected one; the answer of each is labelled.
+// Answers that people prefer or not, rendered by the model's chat template. In pairs, a sample is
+// two documents, the chosen conversation and the rejected one; one by one, a sample is a
+// conversation and whether its answer is good. The answers are labelled.
 #include <algorithm>
 #include <optional>
+#include <string_view>
 
 #include "espalier/base/error.h"
 #include "espalier/data/conversation.h"
@@ -35,14 +37,16 @@ Array messages_of(const Value* value, const char* role) {
 
 /// The conversation that ends in one of the answers. `prompt` is a list of messages, a text, or
 /// absent where the answers are whole conversations; an answer is a list of messages or a text.
-Conversation conversation_with(const Value& record, const char* answer) {
+/// `what` and `expected` are for the message where there is none.
+Conversation conversation_with(const Value& record, const char* answer, const char* what,
+                               const char* expected) {
   const Value* value = record.find(answer);
   const bool given =
       value != nullptr && (value->is_array() ? !value->as_array().empty() : value->is_string());
   if (!given) {
-    throw_bad_input(std::string("the pair has no '") + answer + "' answer",
-                    value == nullptr ? "" : std::string(type_phrase(value->type())),
-                    "'chosen' and 'rejected', each a text or a list of messages",
+    throw_bad_input(std::string("the ") + what + " has no '" + answer + "'" +
+                        (std::string_view(answer) == "completion" ? "" : " answer"),
+                    value == nullptr ? "" : std::string(type_phrase(value->type())), expected,
                     record.position().to_string());
   }
   Array messages = messages_of(record.find("prompt"), "user");
@@ -53,33 +57,20 @@ Conversation conversation_with(const Value& record, const char* answer) {
   return read_conversation(table);
 }
 
-class Preference final : public RecordDataset {
- public:
-  using Config = PreferenceConfig;
-  explicit Preference(const PreferenceConfig& config)
+/// Conversations that end in an answer.
+class AnswerDataset : public RecordDataset {
+ protected:
+  explicit AnswerDataset(const PreferenceConfig& config)
       : RecordDataset(config), max_length_(config.max_length) {}
 
- private:
   void prepare(const DatasetContext& context) override {
     tokenizer_ = std::make_unique<ConversationTokenizer>(context, LossMask::kLastAssistant);
   }
-  void check(const Value& record) const override {
-    for (const char* answer : {"chosen", "rejected"})
-      tokenizer_->check(conversation_with(record, answer));
+  void check_conversation(const Conversation& conversation) const {
+    tokenizer_->check(conversation);
   }
-
-  Sample encode(const Value& record) const override {
-    Sample pair = encode_answer(record, "chosen");
-    const Sample rejected = encode_answer(record, "rejected");
-    pair.document_starts = {0, static_cast<std::int64_t>(pair.input_ids.size())};
-    pair.input_ids.insert(pair.input_ids.end(), rejected.input_ids.begin(),
-                          rejected.input_ids.end());
-    pair.labels.insert(pair.labels.end(), rejected.labels.begin(), rejected.labels.end());
-    return pair;
-  }
-
-  Sample encode_answer(const Value& record, const char* answer) const {
-    Sample sample = tokenizer_->encode(conversation_with(record, answer));
+  Sample encode_conversation(const Conversation& conversation) const {
+    Sample sample = tokenizer_->encode(conversation);
     if (max_length_ && static_cast<std::int64_t>(sample.input_ids.size()) > *max_length_) {
       sample.input_ids.resize(static_cast<std::size_t>(*max_length_));
       sample.labels.resize(static_cast<std::size_t>(*max_length_));
@@ -87,13 +78,71 @@ class Preference final : public RecordDataset {
     return sample;
   }
 
+ private:
   std::optional<std::int64_t> max_length_;
   std::unique_ptr<const ConversationTokenizer> tokenizer_;
+};
+
+class Preference final : public AnswerDataset {
+ public:
+  using Config = PreferenceConfig;
+  explicit Preference(const PreferenceConfig& config) : AnswerDataset(config) {}
+
+ private:
+  static Conversation conversation(const Value& record, const char* answer) {
+    return conversation_with(record, answer, "pair",
+                             "'chosen' and 'rejected', each a text or a list of messages");
+  }
+  void check(const Value& record) const override {
+    for (const char* answer : {"chosen", "rejected"})
+      check_conversation(conversation(record, answer));
+  }
+  Sample encode(const Value& record) const override {
+    Sample pair = encode_conversation(conversation(record, "chosen"));
+    const Sample rejected = encode_conversation(conversation(record, "rejected"));
+    pair.document_starts = {0, static_cast<std::int64_t>(pair.input_ids.size())};
+    pair.input_ids.insert(pair.input_ids.end(), rejected.input_ids.begin(),
+                          rejected.input_ids.end());
+    pair.labels.insert(pair.labels.end(), rejected.labels.begin(), rejected.labels.end());
+    return pair;
+  }
+};
+
+class UnpairedPreference final : public AnswerDataset {
+ public:
+  using Config = PreferenceConfig;
+  explicit UnpairedPreference(const PreferenceConfig& config) : AnswerDataset(config) {}
+
+ private:
+  static bool is_good(const Value& record) {
+    const Value* label = record.find("label");
+    if (label != nullptr && label->is_bool()) return label->as_bool();
+    if (label != nullptr && label->is_int() && (label->as_int() == 0 || label->as_int() == 1))
+      return label->as_int() == 1;
+    throw_bad_input("the answer is not marked as good or bad",
+                    label == nullptr ? "no 'label'" : std::string(type_phrase(label->type())),
+                    "'label': true or false", record.position().to_string());
+  }
+  static Conversation conversation(const Value& record) {
+    return conversation_with(record, "completion", "record",
+                             "'completion', a text or a list of messages, and 'label'");
+  }
+  void check(const Value& record) const override {
+    is_good(record);
+    check_conversation(conversation(record));
+  }
+  Sample encode(const Value& record) const override {
+    Sample sample = encode_conversation(conversation(record));
+    sample.numbers = {{"desirable", is_good(record) ? 1.0 : 0.0}};
+    return sample;
+  }
 };
 
 void register_components(Registrar& registrar) {
   registrar.add<Dataset, Preference>(
       "preference", "pairs of a chosen and a rejected answer, rendered by the chat template");
+  registrar.add<Dataset, UnpairedPreference>(
+      "unpaired_preference", "answers that are marked good or bad, rendered by the chat template");
 }
 
 }  // namespace

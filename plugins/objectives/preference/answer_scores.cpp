@@ -38,7 +38,7 @@ std::int64_t count_pairs(const Batch& batch) {
                   "use a dataset of preferences; where conversations are long, set its max_length");
 }
 
-AnswerScores score_answers(Model& model, const Batch& batch) {
+DocumentScores score_documents(Model& model, const Batch& batch) {
   const ModelOutput output = model.forward({batch.tensors});
   const at::Tensor all = predicted_labels(output.layout, batch.get("labels"), batch.labels_shifted);
   const at::Tensor rows = all.ne(kIgnoredLabel).nonzero().squeeze(-1);
@@ -52,8 +52,13 @@ AnswerScores score_answers(Model& model, const Batch& batch) {
   const at::Tensor zeros = at::zeros({output.layout.documents()}, scores.options());
   const at::Tensor sums = zeros.index_add(0, documents, scores);
   const at::Tensor tokens = zeros.index_add(0, documents, at::ones_like(scores.detach()));
-  return {every_second(sums, 0), every_second(sums, 1), every_second(tokens, 0),
-          every_second(tokens, 1)};
+  return {sums, tokens};
+}
+
+AnswerScores score_answers(Model& model, const Batch& batch) {
+  const DocumentScores scores = score_documents(model, batch);
+  return {every_second(scores.sums, 0), every_second(scores.sums, 1),
+          every_second(scores.tokens, 0), every_second(scores.tokens, 1)};
 }
 
 }  // namespace espalier

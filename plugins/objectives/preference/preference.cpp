@@ -11,6 +11,7 @@
 #include "espalier/base/error.h"
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/plugin.h"
+#include "kto.h"
 
 namespace espalier {
 namespace {
@@ -157,6 +158,7 @@ class Orpo final : public PairObjective {
 
 void register_components(Registrar& registrar) {
   registrar.add<Objective, Dpo>("dpo", "prefer chosen answers to rejected ones (DPO, IPO, SLiC)");
+  registrar.add<Objective, Kto>("kto", "answers that are marked good or bad, one by one (KTO)");
   registrar.add<Objective, Simpo>("simpo", "preferences by mean log probability, no reference");
   registrar.add<Objective, Orpo>("orpo", "fine-tuning and odds ratio in one, no reference");
 }

@@ -7,6 +7,7 @@
 
 #include "espalier/sdk/optimizer.h"
 #include "espalier/sdk/plugin.h"
+#include "state_dtype.h"
 
 namespace espalier {
 namespace {
@@ -16,6 +17,7 @@ struct AdamConfig {
   std::vector<double> betas{0.9, 0.999};
   double eps = 1e-8;
   double weight_decay = 0.01;
+  std::string state_dtype = "auto";
   std::vector<ParameterGroupConfig> param_groups;
 
   static ConfigSchema<AdamConfig> schema() {
@@ -31,6 +33,11 @@ struct AdamConfig {
         .field("weight_decay", &AdamConfig::weight_decay,
                "weight decay; decoupled in adamw, part of the gradient in adam")
         .at_least(0)
+        .field("state_dtype", &AdamConfig::state_dtype,
+               "dtype of both moments; auto: that of the parameter. bfloat16 halves their memory "
+               "beside float32 parameters and is rounded by chance, float32 is more exact beside "
+               "bfloat16 parameters")
+        .one_of({"auto", "float32", "bfloat16"})
         .field("param_groups", &AdamConfig::param_groups,
                "parameters with their own learning rate or weight decay");
   }
@@ -46,11 +53,22 @@ class AdamBase : public Optimizer {
   double weight_decay() const override { return config_.weight_decay; }
   const std::vector<ParameterGroupConfig>& groups() const override { return config_.param_groups; }
   std::vector<OptimizerStateSpec> state_specs() const override {
-    return {{"exp_avg", OptimizerStateSpec::Layout::kLikeParameter},
-            {"exp_avg_sq", OptimizerStateSpec::Layout::kLikeParameter}};
+    std::optional<at::ScalarType> dtype;
+    if (config_.state_dtype == "float32") dtype = at::kFloat;
+    if (config_.state_dtype == "bfloat16") dtype = at::kBFloat16;
+    return {{"exp_avg", OptimizerStateSpec::Layout::kLikeParameter, dtype},
+            {"exp_avg_sq", OptimizerStateSpec::Layout::kLikeParameter, dtype}};
+  }
+  void update(OptimizerUpdate& update) final {
+    if (update.states[0][0].scalar_type() == update.parameters[0].scalar_type())
+      apply(update);
+    else
+      update_in_float(update, [this](OptimizerUpdate& part) { apply(part); });
   }
 
  protected:
+  /// Parameters, gradients and states have one dtype.
+  virtual void apply(OptimizerUpdate& update) = 0;
   const AdamConfig& config() const { return config_; }
   /// The kernel wants the step as one tensor a parameter; all share one.
   static std::vector<at::Tensor> steps(const OptimizerUpdate& update) {
@@ -66,7 +84,7 @@ class AdamBase : public Optimizer {
 class AdamW final : public AdamBase {
  public:
   using AdamBase::AdamBase;
-  void update(OptimizerUpdate& update) override {
+  void apply(OptimizerUpdate& update) override {
     at::_fused_adamw_(update.parameters, update.gradients, update.states[0], update.states[1], {},
                       steps(update), update.lr, config().betas[0], config().betas[1],
                       update.weight_decay, config().eps,
@@ -77,7 +95,7 @@ class AdamW final : public AdamBase {
 class Adam final : public AdamBase {
  public:
   using AdamBase::AdamBase;
-  void update(OptimizerUpdate& update) override {
+  void apply(OptimizerUpdate& update) override {
     at::_fused_adam_(update.parameters, update.gradients, update.states[0], update.states[1], {},
                      steps(update), update.lr, config().betas[0], config().betas[1],
                      update.weight_decay, config().eps,

@@ -12,8 +12,8 @@
 #include "espalier/base/suggest.h"
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/peft/adapter_files.h"
 #include "espalier/sdk/plugin.h"
-#include "lora_files.h"
 #include "lora_module.h"
 #include "peft_config.h"
 
@@ -26,7 +26,8 @@ LoraAdapter::LoraAdapter(const LoraConfig& config)
 
 void LoraAdapter::open(const std::string& folder) {
   const LoraSettings given = settings_;
-  settings_ = settings_from_peft(read_adapter_config(folder), folder + "/adapter_config.json");
+  settings_ =
+      settings_from_peft(peft::read_adapter_config(folder), folder + "/adapter_config.json");
   settings_.lr_ratio = given.lr_ratio;
   folder_ = folder;
 }
@@ -35,11 +36,19 @@ void LoraAdapter::attach(Model& model) {
   const std::vector<std::string> saved = saved_modules(model, settings_);
   // Whole names mean the same to PEFT, whose rule for ends of names is another.
   if (!settings_.selection.plain_names) settings_.modules_to_save = saved;
-  const std::vector<Target> targets =
-      select_modules(model, settings_.selection, settings_.modules_to_save);
-  check_patterns(targets);
+  std::vector<Target> targets;
+  if (adapts_modules())
+    targets = peft::select_modules(model, settings_.selection, settings_.modules_to_save);
   for (const auto& parameter : model.parts().parameters) parameter->set_trainable(false);
   for (const Target& target : targets) add_module(target);
+  experts_ = extend_experts(model, settings_, state_);
+  check_patterns(targets);
+  for (const auto& module : experts_) {
+    for (const auto& parameter : module->parameters()) {
+      parameters_.push_back(parameter);
+      mappings_.push_back(identity_mapping(parameter->spec()));
+    }
+  }
   replacements_ = replace_modules(model, settings_, saved, targets, state_);
   for (const Replacement& replacement : replacements_) {
     parameters_.push_back(replacement.copy);
@@ -54,6 +63,13 @@ void LoraAdapter::attach(Model& model) {
   }
   std::vector<std::shared_ptr<Parameter>>& added = model.parts().added_parameters;
   added.insert(added.end(), parameters_.begin(), parameters_.end());
+}
+
+/// Projections of experts may be all that is adapted.
+bool LoraAdapter::adapts_modules() const {
+  const peft::Selection& selection = settings_.selection;
+  return settings_.target_parameters.empty() || selection.all_linear ||
+         !selection.targets.empty() || !selection.target_regex.empty();
 }
 
 void LoraAdapter::check_patterns(const std::vector<Target>& targets) const {
@@ -71,6 +87,7 @@ void LoraAdapter::check_patterns(const std::vector<Target>& targets) const {
                     std::to_string(rank), "at most " + std::to_string(limit), "peft.dim",
                     "lower it, or give this layer a rank of its own in rank_pattern"});
   }
+  for (const auto& module : experts_) names.push_back(module->name());
   const auto check = [&](const auto& patterns, const char* key) {
     for (const auto& [pattern, value] : patterns) {
       const std::string& text = pattern;
@@ -111,13 +128,14 @@ void LoraAdapter::initialise(Model& model, std::uint64_t seed) {
     replacement.copy->set_value(replacement.base->value().detach().clone());
   if (folder_.empty()) {
     for (const auto& module : modules_) module->initialise(settings_, seed);
+    for (const auto& module : experts_) module->initialise(settings_, seed);
     return;
   }
   std::vector<at::ScalarType> dtypes(parameters_.size(), scalar_type_from_name(settings_.dtype));
   for (std::size_t i = 0; i < replacements_.size(); ++i) {
     dtypes[dtypes.size() - replacements_.size() + i] = replacements_[i].base->value().scalar_type();
   }
-  const auto base_weights = read_adapter_values(folder_, parameters_, mappings_, dtypes);
+  const auto base_weights = peft::read_adapter_values(folder_, parameters_, mappings_, dtypes);
   const at::Device device = model.parts().parameters.front()->value().device();
   for (const auto& parameter : parameters_) parameter->set_value(parameter->value().to(device));
   take_base_weights(base_weights);
@@ -186,11 +204,13 @@ void LoraAdapter::save(const std::string& folder, const std::string& base_model)
 
 void LoraAdapter::merge(Model& model) {
   merge_into(model, modules_, replacements_);
+  for (const auto& module : experts_) module->merge(1);
   set_enabled(false);
 }
 
 void LoraAdapter::unmerge(Model& model) {
   unmerge_from(model, modules_, replacements_, restored_);
+  for (const auto& module : experts_) module->merge(-1);
   set_enabled(false);
 }
 

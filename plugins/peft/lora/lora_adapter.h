@@ -7,6 +7,7 @@
 
 #include "espalier/sdk/adapter.h"
 #include "lora_config.h"
+#include "lora_experts.h"
 #include "weight_merge.h"
 
 namespace espalier::lora {
@@ -33,6 +34,7 @@ class LoraAdapter final : public Adapter {
   double extract(Model& model, Model& tuned) override;
 
  private:
+  bool adapts_modules() const;
   void check_patterns(const std::vector<Target>& targets) const;
   void add_module(const Target& target);
   void take_base_weights(const std::map<std::string, at::Tensor>& weights);
@@ -41,6 +43,7 @@ class LoraAdapter final : public Adapter {
   std::string folder_;  ///< values come from here; empty: they are new
   std::shared_ptr<AdapterState> state_;
   std::vector<std::shared_ptr<LoraModule>> modules_;
+  std::vector<std::shared_ptr<LoraExperts>> experts_;
   std::vector<Replacement> replacements_;
   std::vector<std::shared_ptr<Parameter>> parameters_;
   std::vector<DiskMapping> mappings_;

@@ -66,6 +66,10 @@ ConfigSchema<LoraConfig> LoraConfig::schema() {
       .field("exclude_modules", &LoraConfig::exclude_modules,
              "modules to leave out, named in the same ways")
       .or_single()
+      .field("target_parameters", &LoraConfig::target_parameters,
+             "projections of experts by the ends of their names (experts.down_proj); given alone, "
+             "no linear is adapted")
+      .or_single()
       .field("modules_to_save", &LoraConfig::modules_to_save,
              "modules that are trained whole, as a copy inside the adapter")
       .or_single()
@@ -107,7 +111,9 @@ LoraSettings settings_from(const LoraConfig& config) {
   settings.dtype = config.lora_dtype;
   settings.selection.targets = config.target_modules;
   settings.selection.excludes = config.exclude_modules;
-  settings.selection.all_linear = config.match_all_linear || config.target_modules.empty();
+  settings.target_parameters = config.target_parameters;
+  settings.selection.all_linear = config.match_all_linear || (config.target_modules.empty() &&
+                                                              config.target_parameters.empty());
   settings.selection.layers = config.layers_to_transform;
   settings.selection.layers_pattern = config.layers_pattern;
   if (config.match_all_linear && !config.target_modules.empty()) {

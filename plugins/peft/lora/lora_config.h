@@ -7,9 +7,17 @@
 #include <vector>
 
 #include "espalier/base/config_schema.h"
-#include "module_selection.h"
+#include "espalier/peft/module_selection.h"
 
 namespace espalier::lora {
+
+using peft::ends_with_pattern;
+using peft::is_named;
+using peft::module_names;
+using peft::nearest_modules;
+using peft::Selection;
+using peft::Target;
+using peft::targets_of;
 
 /// The recipe section. Keys have the names of NeMo Automodel's PeftConfig where it has them, and of
 /// PEFT's LoraConfig otherwise; r, lora_alpha and lora_dropout are PEFT's names of the first three.
@@ -26,6 +34,7 @@ struct LoraConfig {
   bool match_all_linear = false;
   std::vector<std::string> target_modules;
   std::vector<std::string> exclude_modules;
+  std::vector<std::string> target_parameters;
   std::vector<std::string> modules_to_save;
   std::vector<std::int64_t> layers_to_transform;
   std::vector<std::string> layers_pattern;
@@ -49,6 +58,7 @@ struct LoraSettings {
   std::string init = "kaiming";
   std::string dtype = "float32";
   Selection selection;
+  std::vector<std::string> target_parameters;  ///< projections of experts, by the ends of names
   std::vector<std::string> modules_to_save;
   /// First match wins, as in PEFT; patterns are regular expressions of the end of a module's name.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;

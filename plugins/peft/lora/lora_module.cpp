@@ -81,6 +81,8 @@ at::Tensor random_values(const Parameter& parameter, std::uint64_t seed, double 
   return values;
 }
 
+}  // namespace
+
 at::Tensor start_of_a(const Parameter& a, const std::string& init, std::uint64_t seed) {
   const auto rank = static_cast<double>(a.spec().dimensions[0].size());
   const auto in = static_cast<double>(a.spec().dimensions[1].size());
@@ -88,8 +90,6 @@ at::Tensor start_of_a(const Parameter& a, const std::string& init, std::uint64_t
   if (init == "gaussian") return random_values(a, seed, 1.0 / rank, 0);
   return random_values(a, seed, 0, 1.0 / std::sqrt(in));  // Kaiming uniform with a = sqrt(5)
 }
-
-}  // namespace
 
 LoraModule::LoraModule(const Target& target, const LoraSettings& settings,
                        std::shared_ptr<const AdapterState> state)

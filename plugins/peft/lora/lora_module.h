@@ -10,9 +10,12 @@
 #include "dropout.h"
 #include "espalier/nn/embedding.h"
 #include "espalier/nn/linear.h"
+#include "espalier/peft/adapter_files.h"
 #include "lora_config.h"
 
 namespace espalier::lora {
+
+using peft::kTensorPrefix;
 
 /// The low-rank update of one module (Hu et al. 2021, "LoRA"; Liu et al. 2024, "DoRA"). In terms of
 /// the matrix M [out, in] of the module (W of a linear, W^T of an embedding [rows, embed]):
@@ -84,6 +87,9 @@ class LoraLinear final : public LoraModule, public nn::LinearExtension {
   at::Tensor apply_dora(const nn::Linear& linear, const at::Tensor& input, at::Tensor output);
 };
 
+/// New values of a matrix A [rank, in], float32.
+at::Tensor start_of_a(const Parameter& a, const std::string& init, std::uint64_t seed);
+
 /// Without dropout, as in PEFT.
 class LoraEmbedding final : public LoraModule, public nn::EmbeddingExtension {
  public:
@@ -92,8 +98,5 @@ class LoraEmbedding final : public LoraModule, public nn::EmbeddingExtension {
                    at::Tensor output) override;
   std::vector<std::shared_ptr<Parameter>> parameters() const override { return tensors(); }
 };
-
-/// Prefix of every tensor in PEFT's files.
-inline constexpr const char* kTensorPrefix = "base_model.model.";
 
 }  // namespace espalier::lora

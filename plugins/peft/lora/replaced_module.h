@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "dropout.h"
+#include "espalier/peft/module_selection.h"
 #include "espalier/sdk/model.h"
 #include "lora_config.h"
-#include "module_selection.h"
 
 namespace espalier::lora {
 

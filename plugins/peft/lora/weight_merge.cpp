@@ -33,7 +33,8 @@ void check_ties(Model& model, const Parameter& weight, const std::string& change
 }
 
 void check_dense(const LoraModule& module) {
-  if (module.weight()->value().is_meta())
+  const at::Tensor& value = module.weight()->value();
+  if (value.is_meta() || !at::isFloatingType(value.scalar_type()))
     unsupported("the weight of '" + module.name() + "' is quantised and can't hold the update",
                 module.name(), "merge into the unquantised model");
 }

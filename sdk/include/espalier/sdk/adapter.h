@@ -54,6 +54,9 @@ class ESPALIER_API Adapter {
 
   /// Announces the next forward pass.
   virtual void begin_pass(const PassPosition& position) = 0;
+  /// Whether a new adapter leaves what the model computes as it was. Tokens and keys that are put
+  /// before a text do not.
+  virtual bool starts_as_identity() const { return true; }
   /// Switched off, the model computes what it did before `attach`.
   virtual void set_enabled(bool enabled) = 0;
   virtual bool enabled() const = 0;

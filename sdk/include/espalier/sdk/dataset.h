@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "espalier/base/api.h"
@@ -27,6 +28,9 @@ struct Sample {
   /// False: labels[t] is the token at t. True: it is what the token at t has to predict, so that
   /// the last token of a text is a label and never an input.
   bool labels_shifted = false;
+  /// Further numbers of the example ("desirable"); the same names in all samples of a dataset. A
+  /// batch has each as a tensor [samples] float32 of that name.
+  std::vector<std::pair<std::string, double>> numbers = {};
 };
 
 class Dataset;

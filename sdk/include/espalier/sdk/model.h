@@ -49,6 +49,7 @@ struct BatchContext {
   KvCache* cache = nullptr;
   at::ScalarType compute_dtype = at::kFloat;  ///< of activations
   bool training = false;
+  std::int64_t prefix_keys = 0;  ///< DocumentPrefix::keys
 };
 
 /// One stretch of a model: the embedding, a decoder layer, the final norm.
@@ -126,6 +127,16 @@ struct ModelOutput {
   std::vector<AuxiliaryTerm> auxiliary;
 };
 
+/// What adapters put before every document. Both count as places of the text: its own tokens come
+/// after them.
+struct DocumentPrefix {
+  /// Places that keys and values of the attention cores fill (prefix tuning).
+  std::int64_t keys = 0;
+  /// Tokens that run through the model as well and are left out of its output (prompt tuning). An
+  /// extension of the embedding gives them their vectors: see nn::kPromptToken.
+  std::int64_t tokens = 0;
+};
+
 /// The parts of a model as data, so that strategies, adapters and quantizers act on any model
 /// without an edit to it.
 struct ModelParts {
@@ -145,6 +156,7 @@ struct ModelParts {
   std::vector<std::string> ignored_on_disk;
   /// Parameters that adapters added: whole on every rank, trained there, no part of the checkpoint.
   std::vector<std::shared_ptr<Parameter>> added_parameters;
+  DocumentPrefix prefix;
 };
 
 /// Facts for capability checks and the memory plan.

@@ -9,6 +9,7 @@
 #include "espalier/base/api.h"
 #include "espalier/base/config_schema.h"
 #include "espalier/base/registrar.h"
+#include "espalier/sdk/parameter.h"
 
 namespace espalier {
 
@@ -17,6 +18,7 @@ struct ParameterGroupConfig {
   std::vector<std::string> patterns;  ///< names with '*' and '?', e.g. "*bias", "*norm*"
   double lr_multiplier = 1.0;
   std::optional<double> weight_decay;  ///< absent: the optimizer's own
+  double weight_decay_multiplier = 1.0;
 
   static ConfigSchema<ParameterGroupConfig> schema() {
     return ConfigSchema<ParameterGroupConfig>()
@@ -28,6 +30,9 @@ struct ParameterGroupConfig {
         .at_least(0)
         .field("weight_decay", &ParameterGroupConfig::weight_decay,
                "weight decay of these parameters")
+        .at_least(0)
+        .field("weight_decay_multiplier", &ParameterGroupConfig::weight_decay_multiplier,
+               "factor on the weight decay of these parameters")
         .at_least(0);
   }
 };
@@ -35,9 +40,24 @@ struct ParameterGroupConfig {
 /// One tensor of optimizer state for each parameter. The host creates it (zeros), shards it like
 /// the parameter, writes it to checkpoints and gives it back.
 struct OptimizerStateSpec {
-  enum class Layout { kLikeParameter, kScalar };
+  enum class Layout {
+    kLikeParameter,
+    kScalar,
+    kRows,     ///< the parameter's shape without its last dimension
+    kColumns,  ///< the parameter's shape without the one before its last
+    kBlocks,   ///< [blocks]: a value for each `block_size` elements of the flattened parameter
+    kNone,     ///< the parameter has no such state; an update gets an undefined tensor
+  };
   std::string name;  ///< "exp_avg"
   Layout layout = Layout::kLikeParameter;
+  std::optional<at::ScalarType> dtype = std::nullopt;  ///< absent: the parameter's
+  std::int64_t block_size = 0;                         ///< of kBlocks
+};
+
+/// What an update looks at together. Where a strategy has cut a parameter, it sees one shard.
+enum class OptimizerNeed {
+  kElements,  ///< each element by itself: shards will do
+  kWhole,     ///< sums over a parameter, its rows or blocks, or products of the whole matrix
 };
 
 /// Everything an update of some parameters needs; lists of equal length.
@@ -48,6 +68,7 @@ struct OptimizerUpdate {
   std::int64_t step = 1;                        ///< counts from 1
   double lr = 0.0;
   double weight_decay = 0.0;
+  std::vector<const ParameterSpec*> specs = {};  ///< of the parameters, whole
 };
 
 /// Update rule; holds no tensors of its own.
@@ -67,6 +88,25 @@ class ESPALIER_API Optimizer {
   /// In place, without gradient recording. Called once for each group of equal dtype, lr and weight
   /// decay.
   virtual void update(OptimizerUpdate& update) = 0;
+
+  /// The state `spec` of one parameter, for rules that hold other things of some: another layout,
+  /// dtype or none. Depends on nothing but its arguments.
+  virtual OptimizerStateSpec state_of(const OptimizerStateSpec& spec,
+                                      const ParameterSpec& parameter) const;
+  virtual OptimizerNeed need() const { return OptimizerNeed::kElements; }
+  /// True for rules that train at another point than the one that is the result (averages of
+  /// iterates). Validation, checkpoints and exports then use the latter.
+  virtual bool has_eval_point() const { return false; }
+  /// Replaces update.parameters by the point that is the result. `gradients` is empty; states stay
+  /// as they are.
+  virtual void to_eval_point(OptimizerUpdate& update);
 };
+
+/// Shape of a state of a parameter that is held with shape `sizes`; empty for kNone too.
+ESPALIER_API std::vector<std::int64_t> state_shape(const OptimizerStateSpec& state,
+                                                   at::IntArrayRef sizes);
+
+/// Zeros for one state of a parameter with value `value`; undefined for kNone.
+ESPALIER_API at::Tensor make_state(const OptimizerStateSpec& state, const at::Tensor& value);
 
 }  // namespace espalier

@@ -1,4 +1,4 @@
-#include "module_selection.h"
+#include "espalier/peft/module_selection.h"
 
 #include <algorithm>
 #include <regex>
@@ -9,7 +9,7 @@
 #include "espalier/nn/embedding.h"
 #include "espalier/nn/linear.h"
 
-namespace espalier::lora {
+namespace espalier::peft {
 namespace {
 
 std::string short_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
@@ -194,4 +194,4 @@ std::vector<Target> select_modules(Model& model, const Selection& selection,
   return chosen;
 }
 
-}  // namespace espalier::lora
+}  // namespace espalier::peft

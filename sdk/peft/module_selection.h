@@ -4,9 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "espalier/base/api.h"
 #include "espalier/sdk/model.h"
 
-namespace espalier::lora {
+namespace espalier::peft {
 
 /// Which modules get an update, by name.
 struct Selection {
@@ -32,29 +33,30 @@ struct Target {
 };
 
 /// All linears and embeddings of a model, in its order.
-std::vector<Target> targets_of(Model& model);
+ESPALIER_API std::vector<Target> targets_of(Model& model);
 
 /// Modules that `selection` names, without those inside `modules_to_save`. Throws Error(kBadInput)
 /// with the nearest names for each pattern that matches nothing, and for patterns that are no
 /// regular expressions.
-std::vector<Target> select_modules(Model& model, const Selection& selection,
-                                   const std::vector<std::string>& modules_to_save);
+ESPALIER_API std::vector<Target> select_modules(Model& model, const Selection& selection,
+                                                const std::vector<std::string>& modules_to_save);
 
 /// Names of all modules that own parameters or can be targets, outer ones too ("model.layers.0").
-std::vector<std::string> module_names(Model& model);
+ESPALIER_API std::vector<std::string> module_names(Model& model);
 
 /// True where `module` is named by `name` or by its end after a dot.
-bool is_named(const std::string& name, const std::string& module);
+ESPALIER_API bool is_named(const std::string& name, const std::string& module);
 
 /// PEFT's rule for rank_pattern and alpha_pattern: the whole name, or its end after a dot, matches
 /// the regular expression.
-bool ends_with_pattern(const std::string& pattern, const std::string& module);
+ESPALIER_API bool ends_with_pattern(const std::string& pattern, const std::string& module);
 
 /// Whether `pattern` matches the whole of `text`. Throws Error(kBadInput) when it is no regular
 /// expression.
-bool matches_regex(const std::string& pattern, const std::string& text);
+ESPALIER_API bool matches_regex(const std::string& pattern, const std::string& text);
 
 /// "did you mean ..." over the short and long names of modules, or an example.
-std::string nearest_modules(const std::string& pattern, const std::vector<std::string>& names);
+ESPALIER_API std::string nearest_modules(const std::string& pattern,
+                                         const std::vector<std::string>& names);
 
-}  // namespace espalier::lora
+}  // namespace espalier::peft

@@ -1,4 +1,4 @@
-#include "lora_files.h"
+#include "espalier/peft/adapter_files.h"
 
 #include <ATen/ops/isfinite.h>
 
@@ -11,7 +11,7 @@
 #include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
 
-namespace espalier::lora {
+namespace espalier::peft {
 namespace {
 
 namespace fs = std::filesystem;
@@ -137,4 +137,4 @@ std::map<std::string, at::Tensor> read_adapter_values(
   return base_weights;
 }
 
-}  // namespace espalier::lora
+}  // namespace espalier::peft

@@ -1,0 +1,7 @@
+#include "espalier/nn/quantizer.h"
+
+namespace espalier {
+
+Quantizer::~Quantizer() = default;
+
+}  // namespace espalier

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "espalier/base/api.h"
+#include "espalier/base/registrar.h"
+#include "espalier/nn/linear.h"
+#include "espalier/nn/weight_storage.h"
+
+namespace espalier {
+
+/// Holds weights of linears in fewer bits (recipe section `quantization`). The host asks for each
+/// linear of a model but its output head, while weights are read, so that the dense model is never
+/// in memory whole.
+class ESPALIER_API Quantizer {
+ public:
+  static constexpr InterfaceId kInterface{"Quantizer", 1};
+
+  Quantizer() = default;
+  Quantizer(const Quantizer&) = delete;
+  Quantizer& operator=(const Quantizer&) = delete;
+  virtual ~Quantizer();
+
+  /// Storage for `weight` [out, in] of `linear`, whose parameter is on the meta device; gives the
+  /// parameter what stands for it from then on (any dtype, the same shape) and freezes it. nullptr:
+  /// this weight stays dense.
+  virtual std::unique_ptr<nn::WeightStorage> hold(nn::Linear& linear,
+                                                  const at::Tensor& weight) const = 0;
+};
+
+}  // namespace espalier
