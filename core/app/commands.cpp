@@ -14,14 +14,18 @@ int run_models(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
 int run_recipe(const std::vector<std::string>& arguments);
+int run_report(const std::vector<std::string>& arguments);
 int run_score(const std::vector<std::string>& arguments);
 int run_template(const std::vector<std::string>& arguments);
 int run_tokenize(const std::vector<std::string>& arguments);
 int run_train(const std::vector<std::string>& arguments);
+int run_watch(const std::vector<std::string>& arguments);
 
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
       {"train", "train a model as a recipe says", run_train},
+      {"watch", "curves of a run in the terminal, while it trains", run_watch},
+      {"report", "a page about runs: curves, differences, samples", run_report},
       {"generate", "continue a text or answer a chat", run_generate},
       {"chat", "a conversation with a model", run_chat},
       {"score", "loss, logits and gradients of one batch", run_score},

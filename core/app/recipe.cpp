@@ -7,6 +7,7 @@
 #include "app/command.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
+#include "config/flat_tree.h"
 #include "config/json_schema.h"
 #include "config/toml.h"
 #include "espalier/base/error.h"
@@ -15,22 +16,10 @@
 namespace espalier::app {
 namespace {
 
-/// "section.key" -> value, tables taken apart.
-void flatten(const Value& value, const std::string& path, std::map<std::string, Value>& flat) {
-  if (!value.is_table()) {
-    flat[path] = value;
-    return;
-  }
-  for (const auto& [key, item] : value.as_table())
-    flatten(item, path.empty() ? key : path + "." + key, flat);
-}
-
 int print_difference(const config::ResolvedRecipe& first, const config::ResolvedRecipe& second,
                      bool json) {
-  std::map<std::string, Value> before;
-  std::map<std::string, Value> after;
-  flatten(first.tree, {}, before);
-  flatten(second.tree, {}, after);
+  const std::map<std::string, Value> before = config::flat_tree(first.tree);
+  const std::map<std::string, Value> after = config::flat_tree(second.tree);
   Table differences;
   const auto add = [&](const std::string& key, const Value* old_value, const Value* new_value) {
     Table entry;
