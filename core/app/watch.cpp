@@ -56,7 +56,7 @@ class Screen {
     std::string text = "\033[H";
     for (std::size_t i = 0; i < height; ++i) {
       if (i < lines.size()) text += lines[i];
-      text += i + 1 < height ? "\033[K\r\n" : "\033[K";
+      text += i + 1 < height ? "\033[K\n" : "\033[K";
     }
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);

@@ -77,9 +77,10 @@ for (const chart of data.charts)
     curve.steps = curve.x.map(difference => step += difference);
   }
 
-function ticks(low, high, count) {
+function ticks(low, high, count, time = false) {
   const rough = (high - low) / count, base = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map(f => f * base).find(s => s >= rough);
+  const times = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18000, 36000, 86400];
+  const step = (time && times.find(s => s >= rough)) || [1, 2, 5, 10].map(f => f * base).find(s => s >= rough);
   const list = [];
   for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-6; t += step) list.push(Math.abs(t) < step * 1e-9 ? 0 : t);
   return list;
@@ -113,14 +114,14 @@ class ChartView {
   draw() {
     const width = this.box.clientWidth - 22, height = width < 420 ? 190 : 230;
     const curves = this.chart.curves.filter(c => !state.hidden.includes(c.run)).map(c => ({
-      run: c.run, steps: c.steps, x: c.steps.map(s => clocked(c.run, s)), raw: c.y, y: smoothed(c.steps, c.y)}));
+      run: c.run, steps: c.steps, x: c.steps.map(s => clocked(c.run, s)), raw: c.y, y: this.chart.smooth ? smoothed(c.steps, c.y) : c.y}));
     this.curves = curves;
     this.svg.replaceChildren();
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.style.height = height + "px";
     let [x0, x1] = state.zoom || [Infinity, -Infinity], y0 = Infinity, y1 = -Infinity;
     if (!state.zoom) for (const c of curves) { x0 = Math.min(x0, c.x[0]); x1 = Math.max(x1, c.x[c.x.length - 1]); }
-    const faint = state.smooth > 0;
+    const faint = state.smooth > 0 && this.chart.smooth;
     for (const c of curves) c.x.forEach((x, i) => {
       if (x < x0 || x > x1) return;
       const value = c.y[i];
@@ -150,7 +151,7 @@ class ChartView {
       label.textContent = labels[i];
       this.svg.append(label);
     });
-    for (const t of ticks(x0, x1, Math.max(2, Math.floor((right - left) / 90)))) {
+    for (const t of ticks(x0, x1, Math.max(2, Math.floor((right - left) / 90)), state.x === "seconds")) {
       if (state.x === "step" && t !== Math.round(t)) continue;
       const x = Math.min(Math.max(sx(t), left + 8), right - 14);
       const label = svgNode("text", {x, y: height - 6, "text-anchor": "middle"});
@@ -195,7 +196,7 @@ class ChartView {
     for (const c of this.curves) {
       const i = at === null ? before(c.x, x1) : nearest(c.x, at);
       if (place === null || at === null) place = Math.max(place ?? -Infinity, c.x[i]);
-      const extra = state.smooth > 0 ? ` (${shown(c.raw[i], this.chart.unit, 5)})` : "";
+      const extra = state.smooth > 0 && this.chart.smooth ? ` (${shown(c.raw[i], this.chart.unit, 5)})` : "";
       parts.push([c.run, shown(c.y[i], this.chart.unit, 5) + extra]);
       if (at !== null && c.x[i] >= x0 && c.x[i] <= x1 && (!state.log || c.y[i] > 0))
         this.overlay.append(svgNode("circle", {cx: sx(c.x[i]), cy: sy(c.y[i]), r: 4, fill: colour(c.run)}));

@@ -137,7 +137,7 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
   }
   for (const std::string& source : sources) {
     const std::string name = source.size() > 11 ? ", " + source.substr(11) : "";
-    charts.push_back({"Validation loss" + name, source, "loss", {}});
+    charts.push_back({"Validation loss" + name, source, "loss", {}, false});
   }
   for (const KnownColumn& known : kKnown) {
     taken.insert(known.column);
@@ -145,7 +145,8 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
     const bool host_memory = std::string(known.column) == "rss_bytes";
     if (host_memory && any_has(runs, "peak_device_bytes")) continue;
     if (any_has(runs, known.column))
-      charts.push_back({known.title, "training", known.column, known.unit});
+      charts.push_back(
+          {known.title, "training", known.column, known.unit, std::string(known.column) != "lr"});
   }
   std::set<std::string> others;
   for (const RunRecords& run : runs) {
@@ -172,7 +173,8 @@ PageData page_data(const std::vector<RunRecords>& runs, const std::vector<Chart>
   for (std::size_t c = 0; c < charts.size(); ++c) {
     const Chart& chart = charts[c];
     data.json += std::string(c > 0 ? ",\n" : "\n") + "{\"title\":" + dump_json(Value(chart.title)) +
-                 ",\"unit\":\"" + chart.unit + "\",\"curves\":[";
+                 ",\"unit\":\"" + chart.unit +
+                 "\",\"smooth\":" + (chart.smooth ? "true" : "false") + ",\"curves\":[";
     bool first = true;
     for (std::size_t r = 0; r < runs.size(); ++r) {
       const MetricLog* log = log_of(runs[r], chart.log);

@@ -14,6 +14,7 @@ struct Chart {
   std::string log;     ///< "training", "validation", ...
   std::string column;  ///< of the log
   std::string unit;    ///< "": a number; "bytes" and "rate" are drawn from zero on
+  bool smooth = true;  ///< noisy, so that the page's smoothing helps
 };
 
 /// The charts for which some run has numbers, in the order of the page.
@@ -22,9 +23,9 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs);
 /// What a run is called on the page: its folder's name, or its path where names are equal.
 std::vector<std::string> names_of(const std::vector<RunRecords>& runs);
 
-/// What the page's script draws: {"runs": [names], "charts": [{title, unit, curves: [{run, x, y,
-/// of}]}], "clock": [{step, tokens, seconds}]}. `shown` and `all` count the points of training
-/// curves.
+/// What the page's script draws: {"runs": [names], "charts": [{title, unit, smooth, curves: [{run,
+/// x, y, of}]}], "clock": [{step, tokens, seconds}]}. `shown` and `all` count the points of
+/// training curves.
 struct PageData {
   std::string json;
   std::size_t shown = 0;

@@ -116,9 +116,7 @@ class FrameBuilder {
     while (rows > 0 && room < rows * kPanelHeight + kLeastLoss + 2) --rows;
     add_loss(room - rows * kPanelHeight);
     for (std::size_t row = 0; row < rows; ++row) add_panels(panels, row * columns, columns);
-    if (footer > 0)
-      add(painted("q leave   l log scale   w all, the last half or the last tenth of the steps",
-                  "\033[2m", view_.colour));
+    if (footer > 0) add(painted("q leave   l log scale   w latest steps", "\033[2m", view_.colour));
     lines_.resize(std::min(lines_.size(), view_.height));
     return std::move(lines_);
   }
