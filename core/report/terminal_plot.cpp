@@ -137,7 +137,8 @@ PlotCurve averaged(const PlotCurve& curve, std::size_t columns) {
   for (std::size_t i = 0; i < curve.x.size(); ++i) {
     if (!std::isfinite(curve.y[i])) continue;
     const double share = span > 0 ? (curve.x[i] - curve.x.front()) / span : 0;
-    const auto column = static_cast<std::size_t>(share * static_cast<double>(columns - 1));
+    const auto column =
+        std::min(columns - 1, static_cast<std::size_t>(share * static_cast<double>(columns)));
     if (column != last_column) {
       means.x.push_back(curve.x[i]);
       means.y.push_back(0);
