@@ -52,14 +52,14 @@ class TrainingRun {
   std::int64_t total_steps() const { return total_steps_; }
 
  private:
+  friend class TrainingLoop;
+
   void set_up_strategy(const EngineCall& call);
   LoaderOptions loader_options() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   void export_result(const std::string& folder);
   TrainingParts parts();
-  TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
-  std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
 
   World& world_;
   RankAgreement ranks_;
