@@ -34,16 +34,18 @@ constexpr std::array kKnown = {KnownColumn{"lr", "Learning rate", ""},
 constexpr std::array kNotShown = {"epoch",          "num_tokens",   "num_label_tokens", "loss",
                                   "peak_rss_bytes", "step_seconds", "terms.loss",       "seconds"};
 
-bool any_has(const std::vector<RunRecords>& runs, const std::string& column) {
-  return std::any_of(runs.begin(), runs.end(), [&](const RunRecords& run) {
-    return run.training().column(column) != nullptr;
-  });
-}
-
 const MetricLog* log_of(const RunRecords& run, const std::string& source) {
   if (source == "training") return &run.training();
   const auto found = run.validation().find(source);
   return found == run.validation().end() ? nullptr : &found->second;
+}
+
+bool any_has(const std::vector<RunRecords>& runs, const std::string& source,
+             const std::string& column) {
+  return std::any_of(runs.begin(), runs.end(), [&](const RunRecords& run) {
+    const MetricLog* log = log_of(run, source);
+    return log != nullptr && log->column(column) != nullptr;
+  });
 }
 
 /// Words of a column's name: "terms.aux_loss" -> "aux loss".
@@ -128,7 +130,8 @@ std::vector<std::string> names_of(const std::vector<RunRecords>& runs) {
 std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
   std::vector<Chart> charts;
   std::set<std::string> taken(kNotShown.begin(), kNotShown.end());
-  if (any_has(runs, "loss")) charts.push_back({"Training loss", "training", "loss", {}});
+  if (any_has(runs, "training", "loss"))
+    charts.push_back({"Training loss", "training", "loss", {}});
   std::set<std::string> sources;
   for (const RunRecords& run : runs) {
     for (const auto& [source, log] : run.validation()) {
@@ -138,13 +141,15 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
   for (const std::string& source : sources) {
     const std::string name = source.size() > 11 ? ", " + source.substr(11) : "";
     charts.push_back({"Validation loss" + name, source, "loss", {}, false});
+    if (any_has(runs, source, "ema_loss"))
+      charts.push_back({"Validation loss of the average" + name, source, "ema_loss", {}, false});
   }
   for (const KnownColumn& known : kKnown) {
     taken.insert(known.column);
     // Beside that of the GPU, the memory of the process says little.
     const bool host_memory = std::string(known.column) == "rss_bytes";
-    if (host_memory && any_has(runs, "peak_device_bytes")) continue;
-    if (any_has(runs, known.column))
+    if (host_memory && any_has(runs, "training", "peak_device_bytes")) continue;
+    if (any_has(runs, "training", known.column))
       charts.push_back(
           {known.title, "training", known.column, known.unit, std::string(known.column) != "lr"});
   }

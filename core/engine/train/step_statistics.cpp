@@ -12,8 +12,7 @@
 namespace espalier {
 namespace {
 
-constexpr const char* kOutside = "other";  // parameters of no block
-constexpr std::int64_t kNumbers = 4;       // of TensorSums
+constexpr std::int64_t kNumbers = 4;  // of TensorSums
 
 /// Block after block, as the text of the model reads: "layers.2" before "layers.10".
 bool in_model_order(const std::vector<std::string>& blocks, const std::string& a,
@@ -44,18 +43,15 @@ StepStatistics::StepStatistics(Model& model, World& world, const ParallelStrateg
     for (const Block* block : tower.blocks) blocks_.push_back(block->name());
     if (tower.epilogue != nullptr) blocks_.push_back(tower.epilogue->name());
   }
-  // Every rank adds up the same blocks, whatever it holds of them.
-  for (const std::string& block : blocks_) gradients_[block];
-  gradients_[kOutside];
   if (!activations) return;
-  activations_ = gradients_;
   observer_.emplace(model,
                     [this](const nn::Linear& linear, const at::Tensor& input, const at::Tensor&) {
                       activations_[block_of(linear.name())].add(input);
                     });
 }
 
-/// The block whose name is a part of `name`, which may have a prefix of an adapter.
+/// The block whose name is a part of `name`, which may have a prefix of an adapter; the module
+/// itself where there is none (the head).
 std::string StepStatistics::block_of(const std::string& name) const {
   for (const std::string& block : blocks_) {
     const std::size_t at = name.find(block);
@@ -63,15 +59,17 @@ std::string StepStatistics::block_of(const std::string& name) const {
     const std::size_t end = at + block.size();
     if ((end == name.size() || name[end] == '.') && (at == 0 || name[at - 1] == '.')) return block;
   }
-  return kOutside;
+  return name.ends_with(".weight") || name.ends_with(".bias") ? name.substr(0, name.rfind('.'))
+                                                              : name;
 }
 
 void StepStatistics::take_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters) {
   observer_.reset();
   for (const auto& parameter : parameters) {
+    // Every rank adds up the same blocks, whatever it holds of them.
+    TensorSums& sums = gradients_[block_of(parameter->name())];
     const at::Tensor& gradient = parameter->value().grad();
     if (!gradient.defined()) continue;
-    TensorSums& sums = gradients_[block_of(parameter->name())];
     if (strategy_ == nullptr) {
       sums.add(gradient);
       continue;
