@@ -38,7 +38,7 @@ std::span<const Command> commands() {
       {"export", "make a model folder of a checkpoint", run_export},
       {"import", "turn a GGUF file into a model folder", run_import},
       {"data", "look at the data of a recipe", run_data},
-      {"recipe", "check and compare recipes, schema for editors", run_recipe},
+      {"recipe", "write, check and compare recipes, schema for editors", run_recipe},
       {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},
       {"completion", "completion of commands in bash, zsh and fish", run_completion},
   };

@@ -7,6 +7,7 @@
 #include "app/command.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
+#include "app/recipe_new.h"
 #include "config/flat_tree.h"
 #include "config/json_schema.h"
 #include "config/toml.h"
@@ -49,18 +50,22 @@ int print_difference(const config::ResolvedRecipe& first, const config::Resolved
 }  // namespace
 
 int run_recipe(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0] == "new")
+    return run_recipe_new({arguments.begin() + 1, arguments.end()});
   std::string action;
   std::string recipe;
   std::string second;
   bool json = false;
   std::vector<std::string> overrides;
   plugin::CatalogOptions plugins;
-  Options options("recipe check RECIPE | diff RECIPE RECIPE | schema",
+  Options options("recipe new ... | check RECIPE | diff RECIPE RECIPE | schema",
                   "Looks at recipes without running them; no plugin code runs. check prints the "
                   "recipe with every default filled in, or all that is wrong with it. diff shows "
                   "in which settings two recipes differ, defaults included. schema prints a JSON "
-                  "Schema of recipes with the settings of all plugins, for editors.");
-  options.positional("ACTION", action, {"check", "diff", "schema"}, "what to do")
+                  "Schema of recipes with the settings of all plugins, for editors. new writes a "
+                  "recipe for a model and "
+                  "data: espalier recipe new --help.");
+  options.positional("ACTION", action, {"check", "diff", "schema", "new"}, "what to do")
       .positional("RECIPE", recipe, "a recipe, a TOML file", false)
       .positional("SECOND", second, "diff: the other recipe", false)
       .flag("json", json, "check, diff: print JSON")

@@ -72,7 +72,9 @@ max_recent_checkpoints = {keep}
     return path
 
 
+# The best of all is the first look: what a resumed run forgets of it shows.
 ALL = '''best_metric = "validation.loss"
+best_mode = "max"
 [early_stopping]
 patience = 5
 [ema]

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
 #include "espalier/data/record_dataset.h"
@@ -92,8 +93,13 @@ class Preference final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Preference>(
-      "preference", "pairs of a chosen and a rejected answer, rendered by the chat template");
+  registrar
+      .add<Dataset, Preference>(
+          "preference", "pairs of a chosen and a rejected answer, rendered by the chat template")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["chosen", "rejected"], "sections": {"objective": {"type": "dpo"}}}])"));
 }
 
 }  // namespace
