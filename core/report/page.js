@@ -1,6 +1,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const saved = JSON.parse(sessionStorage.getItem("view") || "{}");
+const place = "view of " + document.title;
+const saved = JSON.parse(sessionStorage.getItem(place) || "{}");
 const state = Object.assign({x: "step", log: false, smooth: 0, hidden: [], zoom: null}, saved);
 const colour = run => `var(--c${run % 8})`;
 const dash = run => ["", "6 3", "2 3", "8 3 2 3"][(run >> 3) % 4];
@@ -245,7 +246,7 @@ class ChartView {
 
 const views = data.charts.map(chart => new ChartView(chart, document.getElementById("charts")));
 function redraw() {
-  sessionStorage.setItem("view", JSON.stringify(state));
+  sessionStorage.setItem(place, JSON.stringify(state));
   document.getElementById("unzoom").hidden = !state.zoom;
   for (const view of views) view.draw();
 }
