@@ -60,6 +60,7 @@ DataPattern DataPattern::from_value(const std::string& component, const Value& v
   pattern.endings = texts(value, "endings");
   if (const Value* beside = value.find("beside")) pattern.beside = beside->as_string();
   if (const Value* label = value.find("label")) pattern.label = label->as_string();
+  if (const Value* adapter = value.find("adapter")) pattern.adapter = adapter->as_bool();
   Table path;
   path.set("path", "{path}");
   const Value* settings = value.find("settings");

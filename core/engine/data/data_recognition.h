@@ -17,6 +17,9 @@ namespace espalier {
 /// - `settings`: of the dataset, where "{path}" stands for the data, "{stem}" for its name without
 ///   the ending and "{length}" for tokens of a sample; without it, path;
 /// - `sections`: further sections of the recipe that such data needs;
+/// - `adapter`: true where what is learnt compares the model with itself before training, so that
+/// an
+///   adapter is trained beside it;
 /// - `label`: the field that holds the label of a record, or the list of those of its words.
 struct DataPattern {
   std::string component;  ///< key of the candidate that it belongs to
@@ -26,6 +29,7 @@ struct DataPattern {
   Value settings;
   Value sections;
   std::string label;
+  bool adapter = false;
 
   static DataPattern from_value(const std::string& component, const Value& value);
   /// "messages", "text and label", ".bin" for messages.

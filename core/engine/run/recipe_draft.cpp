@@ -141,7 +141,7 @@ class Draft {
       packing_ = limit > 0 ? std::min(rounded, limit) : rounded;
     }
     const bool adapts = !facts_.adapter.empty();
-    full_ = fits(true, 1) || !adapts;
+    full_ = !adapts || (fits(true, 1) && !facts_.pattern.adapter);
     local_ = kMostLocalBatch;
     while (local_ > 1 && !fits(full_, local_)) local_ /= 2;
   }
@@ -267,8 +267,11 @@ class Draft {
   void optimizer() {
     const bool weights = facts_.inspection.stored_bytes > 0;
     if (!full_) {
-      comment("Training all weights plans for " + bytes_text(plan(true, 1).total()) +
-              ", more than fits: a small adapter is trained beside them.");
+      comment(facts_.pattern.adapter
+                  ? "What is learnt compares the model with itself before training: an adapter is "
+                    "trained beside it, which can be switched off."
+                  : "Training all weights plans for " + bytes_text(plan(true, 1).total()) +
+                        ", more than fits: a small adapter is trained beside them.");
       line("[peft]");
       line("type = " + toml_value(facts_.adapter));
       line("dim = " + std::to_string(kAdapterRank));

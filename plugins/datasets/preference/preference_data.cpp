@@ -99,7 +99,7 @@ void register_components(Registrar& registrar) {
       .property(
           "recognises",
           parse_json(
-              R"([{"fields": ["chosen", "rejected"], "sections": {"objective": {"type": "dpo"}}}])"));
+              R"([{"fields": ["chosen", "rejected"], "adapter": true, "sections": {"objective": {"type": "dpo"}}}])"));
 }
 
 }  // namespace
