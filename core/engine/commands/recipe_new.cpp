@@ -1,6 +1,4 @@
 // espalier recipe new: looks at a model and at data, and drafts a recipe for both.
-#include <filesystem>
-
 #include "engine/commands/engine_command.h"
 #include "engine/data/data_recognition.h"
 #include "engine/data/data_report.h"
@@ -69,7 +67,7 @@ int run_recipe_new(const EngineCall& call) {
   DraftFacts facts;
   facts.model = call.text("model-name");
   facts.data = call.text("data");
-  facts.stem = std::filesystem::path(call.text("output")).stem().string();
+  facts.output = call.text("output");
   facts.adapter = call.text("adapter-name");
   facts.has_lr = call.flag("has-lr");
   facts.inspection = inspect_model(*call.create<ModelProvider>("model"), call.text("model"));

@@ -96,10 +96,10 @@ class Draft {
   std::string head() const {
     return "# Drafted by `espalier recipe new` for this model, this data and this machine. Train "
            "with it:\n#   espalier train " +
-           facts_.stem +
-           ".toml\n# Every setting is explained by `espalier plugins inspect NAME` and in "
+           facts_.output +
+           "\n# Every setting is explained by `espalier plugins inspect NAME` and in "
            "docs/recipes.md.\noutput_dir = " +
-           toml_value("runs/" + facts_.stem) + "\n\n";
+           toml_value("runs/" + std::filesystem::path(facts_.output).stem().string()) + "\n\n";
   }
 
   /// Tokens of the longest row, and how many of them are learnt.

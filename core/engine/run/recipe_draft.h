@@ -17,7 +17,7 @@ struct DraftFacts {
   std::string data;        ///< the same
   std::string dataset;     ///< name of the component
   std::string adapter;     ///< name of the default adapter; empty: there is none
-  std::string stem;        ///< of the recipe's name, for output_dir
+  std::string output;      ///< file of the recipe
   bool has_split = false;  ///< the dataset takes a part of its records
   bool has_lr = false;     ///< the default optimizer has a setting lr
   DataPattern pattern;
