@@ -65,7 +65,7 @@ std::string folder_of(const std::string& given) {
 
 }  // namespace
 
-RunRecords::RunRecords(std::string folder)
+RunRecords::RunRecords(const std::string& folder)
     : folder_(folder_of(folder)), training_((fs::path(folder_) / "training.jsonl").string()) {
   update();
 }
@@ -150,7 +150,7 @@ std::string short_number(double value) {
 }
 
 std::string duration_text(double seconds) {
-  const auto total = static_cast<long long>(seconds + 0.5);
+  const auto total = std::llround(seconds);
   char text[32];
   if (total >= 3600)
     std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", total / 3600, total / 60 % 60,

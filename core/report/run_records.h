@@ -21,7 +21,7 @@ enum class RunStatus {
 class RunRecords {
  public:
   /// Throws Error(kBadInput) for a folder that no run has written to.
-  explicit RunRecords(std::string folder);
+  explicit RunRecords(const std::string& folder);
 
   /// Reads what is new; true when something was.
   bool update();

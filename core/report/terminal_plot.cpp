@@ -118,7 +118,8 @@ class Frame {
   double scaled(double value) const { return log_ ? std::log(value) : value; }
   static int place(double value, const Range& range, int dots) {
     if (range.high <= range.low) return dots / 2;
-    return static_cast<int>((value - range.low) / (range.high - range.low) * (dots - 1) + 0.5);
+    return static_cast<int>(
+        std::lround((value - range.low) / (range.high - range.low) * (dots - 1)));
   }
 
   bool log_;

@@ -48,7 +48,7 @@ MetricWatch::MetricWatch(std::string metric, const std::string& mode, double min
       section_(std::move(section)) {}
 
 std::string MetricWatch::check_source(const std::vector<std::string>& sources) const {
-  const std::string source = metric_.substr(0, metric_.find('.'));
+  std::string source = metric_.substr(0, metric_.find('.'));
   const bool known = std::find(sources.begin(), sources.end(), source) != sources.end();
   if (known && source.size() + 1 < metric_.size()) return source;
   throw_bad_input("the metric '" + metric_ + "' is in no log of this run", source,
