@@ -15,14 +15,18 @@ int run_models(const std::vector<std::string>& arguments);
 int run_parity(const std::vector<std::string>& arguments);
 int run_plugins(const std::vector<std::string>& arguments);
 int run_recipe(const std::vector<std::string>& arguments);
+int run_report(const std::vector<std::string>& arguments);
 int run_score(const std::vector<std::string>& arguments);
 int run_template(const std::vector<std::string>& arguments);
 int run_tokenize(const std::vector<std::string>& arguments);
 int run_train(const std::vector<std::string>& arguments);
+int run_watch(const std::vector<std::string>& arguments);
 
 std::span<const Command> commands() {
   static constexpr Command kCommands[] = {
       {"train", "train a model as a recipe says", run_train},
+      {"watch", "curves of a run in the terminal, while it trains", run_watch},
+      {"report", "a page about runs: curves, differences, samples", run_report},
       {"generate", "continue a text or answer a chat", run_generate},
       {"chat", "a conversation with a model", run_chat},
       {"score", "loss, logits and gradients of one batch", run_score},
@@ -36,7 +40,7 @@ std::span<const Command> commands() {
       {"import", "turn a GGUF file into a model folder", run_import},
       {"kernels", "list, check and time kernel packs", run_kernels},
       {"data", "look at the data of a recipe", run_data},
-      {"recipe", "check and compare recipes, schema for editors", run_recipe},
+      {"recipe", "write, check and compare recipes, schema for editors", run_recipe},
       {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},
       {"completion", "completion of commands in bash, zsh and fish", run_completion},
   };

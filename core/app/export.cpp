@@ -43,12 +43,14 @@ int run_export(const std::vector<std::string>& arguments) {
   std::string checkpoint;
   std::string output;
   std::string recipe_path;
+  bool ema = false;
   plugin::CatalogOptions plugin_options;
   Options options("export CHECKPOINT --output DIR", kText);
   options.positional("CHECKPOINT", checkpoint, "a checkpoint, or a run folder")
       .value("output", output, "the folder to write", /*required=*/true)
       .value("recipe", recipe_path,
              "recipe of the run; default: recipe.resolved.toml of the run folder");
+  options.flag("ema", ema, "the average of the weights that [ema] of the recipe keeps");
   add_plugin_options(options, plugin_options);
   options.parse(arguments);
 
@@ -65,6 +67,7 @@ int run_export(const std::vector<std::string>& arguments) {
   table.set("recipe", recipe.tree);
   table.set("checkpoint", folder.string());
   table.set("output", output);
+  table.set("ema", ema);
   request.options = std::move(table);
   for (const config::ComponentUse& use : recipe.components)
     if (use.path == "peft") request.components[use.path] = {use.component, use.config};

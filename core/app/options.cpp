@@ -201,6 +201,17 @@ Options& Options::positional(const std::string& name, std::string& target,
               .store = store});
 }
 
+Options& Options::positionals(const std::string& name, std::vector<std::string>& target,
+                              const std::string& help) {
+  return add({.name = name,
+              .help = help,
+              .placeholder = name,
+              .required = true,
+              .positional = true,
+              .repeated = true,
+              .store = [&target](const std::string& text) { target.push_back(text); }});
+}
+
 Options& Options::overrides(std::vector<std::string>& target, const std::string& help,
                             std::vector<std::string> top_level) {
   overrides_ = &target;
@@ -321,7 +332,8 @@ void Options::store(const std::vector<Word>& words, ProblemList& problems) const
       store_option(*option, word.value, problems);
     } else if (next_place < places.size()) {
       given.insert(places[next_place]->name);
-      store_option(*places[next_place++], word.value, problems);
+      store_option(*places[next_place], word.value, problems);
+      if (!places[next_place]->repeated) ++next_place;
     } else if (!any_unknown) {  // otherwise it is likely the value of the unknown option
       problems.add({ErrorCode::kBadInput,
                     "unexpected argument '" + word.value + "'",

@@ -41,6 +41,9 @@ class Options {
   /// One of `choices`, such as the action of a command.
   Options& positional(const std::string& name, std::string& target,
                       const std::vector<std::string>& choices, const std::string& help);
+  /// All positional words that are left; at least one.
+  Options& positionals(const std::string& name, std::vector<std::string>& target,
+                       const std::string& help);
   /// Collects `--section.key=value` words instead of refusing them, and `--key=value` for the keys
   /// in `top_level`, which are not in a section.
   Options& overrides(std::vector<std::string>& target, const std::string& help,

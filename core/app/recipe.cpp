@@ -7,6 +7,8 @@
 #include "app/command.h"
 #include "app/options.h"
 #include "app/plugin_options.h"
+#include "app/recipe_new.h"
+#include "config/flat_tree.h"
 #include "config/json_schema.h"
 #include "config/toml.h"
 #include "espalier/base/error.h"
@@ -15,22 +17,10 @@
 namespace espalier::app {
 namespace {
 
-/// "section.key" -> value, tables taken apart.
-void flatten(const Value& value, const std::string& path, std::map<std::string, Value>& flat) {
-  if (!value.is_table()) {
-    flat[path] = value;
-    return;
-  }
-  for (const auto& [key, item] : value.as_table())
-    flatten(item, path.empty() ? key : path + "." + key, flat);
-}
-
 int print_difference(const config::ResolvedRecipe& first, const config::ResolvedRecipe& second,
                      bool json) {
-  std::map<std::string, Value> before;
-  std::map<std::string, Value> after;
-  flatten(first.tree, {}, before);
-  flatten(second.tree, {}, after);
+  const std::map<std::string, Value> before = config::flat_tree(first.tree);
+  const std::map<std::string, Value> after = config::flat_tree(second.tree);
   Table differences;
   const auto add = [&](const std::string& key, const Value* old_value, const Value* new_value) {
     Table entry;
@@ -60,18 +50,22 @@ int print_difference(const config::ResolvedRecipe& first, const config::Resolved
 }  // namespace
 
 int run_recipe(const std::vector<std::string>& arguments) {
+  if (!arguments.empty() && arguments[0] == "new")
+    return run_recipe_new({arguments.begin() + 1, arguments.end()});
   std::string action;
   std::string recipe;
   std::string second;
   bool json = false;
   std::vector<std::string> overrides;
   plugin::CatalogOptions plugins;
-  Options options("recipe check RECIPE | diff RECIPE RECIPE | schema",
+  Options options("recipe new ... | check RECIPE | diff RECIPE RECIPE | schema",
                   "Looks at recipes without running them; no plugin code runs. check prints the "
                   "recipe with every default filled in, or all that is wrong with it. diff shows "
                   "in which settings two recipes differ, defaults included. schema prints a JSON "
-                  "Schema of recipes with the settings of all plugins, for editors.");
-  options.positional("ACTION", action, {"check", "diff", "schema"}, "what to do")
+                  "Schema of recipes with the settings of all plugins, for editors. new writes a "
+                  "recipe for a model and "
+                  "data: espalier recipe new --help.");
+  options.positional("ACTION", action, {"check", "diff", "schema", "new"}, "what to do")
       .positional("RECIPE", recipe, "a recipe, a TOML file", false)
       .positional("SECOND", second, "diff: the other recipe", false)
       .flag("json", json, "check, diff: print JSON")

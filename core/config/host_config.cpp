@@ -142,7 +142,72 @@ ConfigSchema<CheckpointConfig> CheckpointConfig::schema() {
       .field("enabled", &CheckpointConfig::enabled, "write checkpoints")
       .field("max_recent_checkpoints", &CheckpointConfig::max_recent_checkpoints,
              "how many are kept; older ones are removed")
-      .at_least(1);
+      .at_least(1)
+      .field("best_metric", &CheckpointConfig::best_metric,
+             "the checkpoint with the best value of this is kept too, as checkpoints/best: a log "
+             "and a number of its lines, such as validation.loss; empty: none")
+      .field("best_mode", &CheckpointConfig::best_mode, "what is better: less or more")
+      .one_of({"min", "max"});
+}
+
+ConfigSchema<EarlyStoppingConfig> EarlyStoppingConfig::schema() {
+  return ConfigSchema<EarlyStoppingConfig>()
+      .field("metric", &EarlyStoppingConfig::metric,
+             "what is watched: a log and a number of its lines, such as validation.loss")
+      .field("patience", &EarlyStoppingConfig::patience,
+             "the run ends after that many validations in a row without a better value; 0: never")
+      .at_least(0)
+      .field("min_delta", &EarlyStoppingConfig::min_delta, "by how much a better value is better")
+      .at_least(0)
+      .field("mode", &EarlyStoppingConfig::mode, "what is better: less or more")
+      .one_of({"min", "max"});
+}
+
+ConfigSchema<EmaConfig> EmaConfig::schema() {
+  return ConfigSchema<EmaConfig>()
+      .field("decay", &EmaConfig::decay,
+             "after each step, average = decay * average + (1 - decay) * weights; 0: no average")
+      .at_least(0)
+      .less_than(1)
+      .field("validate", &EmaConfig::validate,
+             "validate the average too, logged as ema_loss beside loss")
+      .field("export", &EmaConfig::export_final,
+             "write the average as OUTPUT_DIR/final_ema at the end");
+}
+
+ConfigSchema<StatisticsConfig> StatisticsConfig::schema() {
+  return ConfigSchema<StatisticsConfig>()
+      .field("every", &StatisticsConfig::every,
+             "after every so many steps, norm, largest value and share of zeros of the gradients "
+             "and activations of each block go to statistics.jsonl; 0: never")
+      .at_least(0)
+      .field("activations", &StatisticsConfig::activations, "of activations too");
+}
+
+ConfigSchema<GenerationSamplesConfig> GenerationSamplesConfig::schema() {
+  return ConfigSchema<GenerationSamplesConfig>()
+      .field("prompts", &GenerationSamplesConfig::prompts,
+             "texts that the model continues at each validation; the answers go to samples.jsonl")
+      .or_single()
+      .field("file", &GenerationSamplesConfig::file,
+             "further ones, JSON Lines with prompt or messages in each")
+      .field("max_new_tokens", &GenerationSamplesConfig::max_new_tokens,
+             "longest answer, in tokens")
+      .at_least(1)
+      .field("temperature", &GenerationSamplesConfig::temperature,
+             "0: the most likely token each time; otherwise tokens are drawn")
+      .at_least(0)
+      .field("top_k", &GenerationSamplesConfig::top_k, "draw from the k most likely tokens; 0: all")
+      .at_least(0)
+      .field("top_p", &GenerationSamplesConfig::top_p,
+             "draw from the most likely tokens that have this probability together")
+      .more_than(0)
+      .at_most(1)
+      .field("repetition_penalty", &GenerationSamplesConfig::repetition_penalty,
+             "above 1: tokens of the text so far become less likely")
+      .more_than(0)
+      .field("seed", &GenerationSamplesConfig::seed, "start of the draws, the same each time")
+      .at_least(0);
 }
 
 }  // namespace espalier::config

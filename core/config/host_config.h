@@ -97,8 +97,49 @@ struct ClipGradNormConfig {
 struct CheckpointConfig {
   bool enabled = true;
   std::int64_t max_recent_checkpoints = 2;
+  std::string best_metric;  ///< empty: no best checkpoint is kept
+  std::string best_mode = "min";
 
   static ConfigSchema<CheckpointConfig> schema();
+};
+
+struct EarlyStoppingConfig {
+  std::string metric = "validation.loss";
+  std::int64_t patience = 0;  ///< 0: the run goes to its end
+  double min_delta = 0.0;
+  std::string mode = "min";
+
+  static ConfigSchema<EarlyStoppingConfig> schema();
+};
+
+/// Averages of the weights over the steps.
+struct EmaConfig {
+  double decay = 0.0;  ///< 0: none
+  bool validate = true;
+  bool export_final = true;
+
+  static ConfigSchema<EmaConfig> schema();
+};
+
+struct StatisticsConfig {
+  std::int64_t every = 0;  ///< 0: none
+  bool activations = true;
+
+  static ConfigSchema<StatisticsConfig> schema();
+};
+
+/// Texts that the model writes at each validation.
+struct GenerationSamplesConfig {
+  std::vector<std::string> prompts;
+  std::string file;
+  std::int64_t max_new_tokens = 64;
+  double temperature = 0.0;  ///< 0: the most likely token
+  std::int64_t top_k = 0;
+  double top_p = 1.0;
+  double repetition_penalty = 1.0;
+  std::int64_t seed = 0;
+
+  static ConfigSchema<GenerationSamplesConfig> schema();
 };
 
 }  // namespace espalier::config

@@ -1,6 +1,7 @@
 #include "engine/checkpoint/checkpoint_store.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/train/non_finite.h"
 #include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
@@ -23,13 +25,18 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kFormatVersion = 1;
 constexpr const char* kSavingPrefix = ".saving-";
 constexpr const char* kModelPrefix = "model/";  // of tensors in a manifest
+constexpr const char* kAveragePrefix = "average/";
+constexpr const char* kAverageFile = "average.safetensors";
 constexpr const char* kRemovingPrefix = ".removing-";
 
-std::string name_of_step(std::int64_t step) {
+std::string numbered(const char* kind, std::int64_t step) {
   char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  std::snprintf(name, sizeof name, "%s-%08lld", kind, static_cast<long long>(step));
   return name;
 }
+
+std::string name_of_step(std::int64_t step) { return numbered("step", step); }
+std::string name_of_best(std::int64_t step) { return numbered("best", step); }
 
 void rename_or_throw(const fs::path& from, const fs::path& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0) throw_io("rename", from.string(), errno);
@@ -60,9 +67,22 @@ std::string rank_file(int rank, int world) {
   return name;
 }
 
+constexpr const char* kWhat = "saving a checkpoint";
+
+void require_finite_weights(const std::vector<std::shared_ptr<Parameter>>& parameters,
+                            std::int64_t step) {
+  const std::optional<std::string> bad = parameter_that_is_not_finite(parameters);
+  if (!bad) return;
+  throw Error(Problem{
+      ErrorCode::kCheckFailed, "the weights after step " + std::to_string(step) + " are not finite",
+      *bad, "finite numbers", "step " + std::to_string(step),
+      "no checkpoint was written, and the newest is from before: run the same command again to go "
+      "on from it, with a lower lr or clip_grad_norm.max_norm"});
+}
+
 /// The parameter's new value from the checkpoint, whole, with its shape and dtype checked.
 at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter,
-                    const std::string& file) {
+                    at::ScalarType dtype, const std::string& file) {
   const auto found = tensors.find(parameter.name());
   if (found == tensors.end()) {
     throw_bad_input(
@@ -70,13 +90,12 @@ at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter&
         "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
   const std::vector<std::int64_t> shape = parameter.spec().shape();
-  if (found->second.sizes() != at::IntArrayRef(shape) ||
-      found->second.scalar_type() != parameter.value().scalar_type()) {
+  if (found->second.sizes() != at::IntArrayRef(shape) || found->second.scalar_type() != dtype) {
     throw_bad_input(
         "tensor '" + parameter.name() +
             "' of the checkpoint has another shape or dtype than the model",
         c10::str(found->second.sizes(), " ", found->second.scalar_type()),
-        c10::str(at::IntArrayRef(shape), " ", parameter.value().scalar_type()), file,
+        c10::str(at::IntArrayRef(shape), " ", dtype), file,
         "the checkpoint belongs to another model; use --resume never or another output_dir");
   }
   return std::move(found->second);
@@ -103,6 +122,8 @@ Value TrainState::to_value() const {
   table.set("num_threads", num_threads);
   table.set("gemm_provider", gemm_provider);
   table.set("instruction_set", instruction_set);
+  if (best.looked_at >= 0) table.set("best", best.to_value());
+  if (stopping.looked_at >= 0) table.set("early_stopping", stopping.to_value());
   return table;
 }
 
@@ -123,6 +144,9 @@ TrainState TrainState::from_value(const Value& value) {
   state.num_threads = int_of(value, "num_threads");
   state.gemm_provider = text_of(value, "gemm_provider");
   state.instruction_set = text_of(value, "instruction_set");
+  if (const Value* best = value.find("best")) state.best = WatchState::from_value(*best);
+  if (const Value* stopping = value.find("early_stopping"))
+    state.stopping = WatchState::from_value(*stopping);
   return state;
 }
 
@@ -159,6 +183,11 @@ std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
     tensor.shape =
         state.like_parameter ? state.parameter->spec().shape() : state.tensor.sizes().vec();
   }
+  for (std::size_t i = 0; average_ != nullptr && i < average_->parameters().size(); ++i) {
+    const Parameter& parameter = *average_->parameters()[i];
+    tensors.push_back({kAveragePrefix + parameter.name(), parameter.spec().shape(),
+                       average_->averages()[i], layout(parameter)});
+  }
   return tensors;
 }
 
@@ -183,12 +212,17 @@ void CheckpointStore::write_part(const std::string& saving, const TrainState& st
     weights.push_back(tensor_source(parameter->name(), parameter->value()));
   write_safetensors((folder / "model.safetensors").string(), weights);
   write_tensors((folder / "optimizer.safetensors").string(), optimizer.state());
+  if (average_ == nullptr) return;
+  std::vector<TensorSource> averages;
+  for (std::size_t i = 0; i < average_->parameters().size(); ++i)
+    averages.push_back(tensor_source(average_->parameters()[i]->name(), average_->averages()[i]));
+  write_safetensors((folder / kAverageFile).string(), averages);
 }
 
 /// What makes a whole of the parts: manifest, state, and the name under which it is found.
-void CheckpointStore::commit(const std::string& saving, const TrainState& state) {
+void CheckpointStore::commit(const std::string& saving, const std::string& name,
+                             const TrainState& state) {
   const fs::path folder(folder_);
-  const std::string name = name_of_step(state.step);
   const int world = ranks_.world().size();
   if (world > 1) {
     std::vector<std::string> files;
@@ -204,28 +238,85 @@ void CheckpointStore::commit(const std::string& saving, const TrainState& state)
   sync_folder(folder_);
 }
 
-void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
-                           const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  constexpr const char* kWhat = "saving a checkpoint";
+void CheckpointStore::write(const std::string& name, const TrainState& state,
+                            const ParameterOptimizer& optimizer,
+                            const std::vector<std::shared_ptr<Parameter>>& parameters) {
   const fs::path folder(folder_);
-  const std::string name = name_of_step(state.step);
   const std::string saving = (folder / (kSavingPrefix + name)).string();
   ranks_.on_first(kWhat, [&] {
     make_folder(saving);
     sync_folder(folder.parent_path().string());
   });
   try {
-    ranks_.on_all(kWhat, [&] { write_part(saving, state, optimizer, parameters); });
-    ranks_.on_first(kWhat, [&] { commit(saving, state); });
+    ranks_.on_all(kWhat, [&] {
+      require_finite_weights(parameters, state.step);
+      write_part(saving, state, optimizer, parameters);
+    });
+    ranks_.on_first(kWhat, [&] { commit(saving, name, state); });
   } catch (...) {
     std::error_code ignored;  // the first failure is the one to report
     if (ranks_.is_first()) fs::remove_all(saving, ignored);
     throw;
   }
+}
+
+void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
+                           const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const std::string name = name_of_step(state.step);
+  write(name, state, optimizer, parameters);
+  saved_best_step_ = state.best.best_step;
   ranks_.on_first(kWhat, [&] {
     point_latest_to(name);
     remove_old();
+    remove_best_but({name_of_best(saved_best_step_)});
   });
+}
+
+void CheckpointStore::save_best(const TrainState& state, const ParameterOptimizer& optimizer,
+                                const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  const std::string name = name_of_best(state.step);
+  write(name, state, optimizer, parameters);
+  ranks_.on_first(kWhat, [&] {
+    point_best_to(name);
+    remove_best_but({name, name_of_best(saved_best_step_)});
+  });
+}
+
+void CheckpointStore::restore_best(std::int64_t best_step) {
+  saved_best_step_ = best_step;
+  const fs::path folder(folder_);
+  const std::string name = name_of_best(best_step);
+  if (fs::exists(folder / name / "state.json")) {
+    point_best_to(name);
+  } else {
+    std::error_code failure;
+    fs::remove(folder / "best", failure);
+    if (failure) throw_io("remove", (folder / "best").string(), failure.value());
+  }
+  remove_best_but({name});
+}
+
+/// A link, because that can be replaced at one stroke.
+void CheckpointStore::point_best_to(const std::string& name) {
+  const fs::path link = fs::path(folder_) / "best";
+  const fs::path fresh = fs::path(folder_) / (std::string(kSavingPrefix) + "best");
+  std::error_code failure;
+  fs::remove(fresh, failure);
+  fs::create_directory_symlink(name, fresh, failure);
+  if (failure) throw_io("create", fresh.string(), failure.value());
+  rename_or_throw(fresh, link);
+  sync_folder(folder_);
+}
+
+void CheckpointStore::remove_best_but(const std::vector<std::string>& kept) {
+  std::vector<std::string> doomed;
+  std::error_code ignored;  // no folder: no checkpoints
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("best-") && std::find(kept.begin(), kept.end(), name) == kept.end())
+      doomed.push_back(name);
+  }
+  for (const std::string& name : doomed) remove(name);
 }
 
 void CheckpointStore::point_latest_to(const std::string& name) {
@@ -320,7 +411,14 @@ void CheckpointStore::load_shards(const std::string& checkpoint, ParameterOptimi
                                   const std::vector<std::shared_ptr<Parameter>>& parameters) const {
   const ShardReader reader(checkpoint);
   optimizer.create_state();
-  for (const ShardedTensor& tensor : sharded_tensors(optimizer, parameters)) reader.read(tensor);
+  const std::vector<std::string> names = reader.names();
+  const bool has_average = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name.starts_with(kAveragePrefix);
+  });
+  for (const ShardedTensor& tensor : sharded_tensors(optimizer, parameters)) {
+    if (has_average || !tensor.name.starts_with(kAveragePrefix)) reader.read(tensor);
+  }
+  if (!has_average && average_ != nullptr) average_->reset();
 }
 
 void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimizer& optimizer,
@@ -330,7 +428,9 @@ void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimiz
   std::map<std::string, at::Tensor> tensors = read_tensors(weights);
   // In place: strategies may have hooks on the leaves.
   for (const auto& parameter : parameters)
-    copy_pieces(restored(tensors, *parameter, weights), layout(*parameter), parameter->value());
+    copy_pieces(restored(tensors, *parameter, parameter->value().scalar_type(), weights),
+                layout(*parameter), parameter->value());
+  load_whole_average(checkpoint);
   std::map<std::string, at::Tensor> state =
       read_tensors((folder / "optimizer.safetensors").string());
   if (state.empty()) return;
@@ -352,29 +452,61 @@ void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimiz
   }
 }
 
+void CheckpointStore::load_whole_average(const std::string& checkpoint) const {
+  if (average_ == nullptr) return;
+  const std::string file = (fs::path(checkpoint) / kAverageFile).string();
+  if (!fs::exists(file)) {
+    average_->reset();
+    return;
+  }
+  const std::map<std::string, at::Tensor> tensors = read_tensors(file);
+  for (std::size_t i = 0; i < average_->parameters().size(); ++i) {
+    const Parameter& parameter = *average_->parameters()[i];
+    const auto found = tensors.find(parameter.name());
+    if (found == tensors.end() || found->second.scalar_type() != at::kFloat ||
+        found->second.sizes() != at::IntArrayRef(parameter.spec().shape())) {
+      throw_bad_input("the checkpoint has no average of '" + parameter.name() + "'", {},
+                      parameter.name(), file,
+                      "the checkpoint belongs to another model; use --resume never or another "
+                      "output_dir");
+    }
+    copy_pieces(found->second, layout(parameter), average_->averages()[i]);
+  }
+}
+
 void load_trained_values(const std::string& checkpoint,
-                         const std::vector<std::shared_ptr<Parameter>>& parameters) {
+                         const std::vector<std::shared_ptr<Parameter>>& parameters, bool average) {
   const at::NoGradGuard no_grad;
   const fs::path folder(checkpoint);
-  const std::string weights = (folder / "model.safetensors").string();
+  const std::string prefix = average ? kAveragePrefix : kModelPrefix;
+  const std::string weights = (folder / (average ? kAverageFile : "model.safetensors")).string();
   std::optional<ShardReader> shards;
   std::map<std::string, at::Tensor> tensors;
   std::set<std::string> left;
   if (fs::exists(folder / kManifestName)) {
     shards.emplace(checkpoint);
     for (const std::string& name : shards->names())
-      if (name.starts_with(kModelPrefix)) left.insert(name.substr(std::strlen(kModelPrefix)));
-  } else {
+      if (name.starts_with(prefix)) left.insert(name.substr(prefix.size()));
+  } else if (!average || fs::exists(weights)) {
     tensors = read_tensors(weights);
     for (const auto& [name, tensor] : tensors) left.insert(name);
   }
+  if (average && left.empty()) {
+    throw_bad_input("the checkpoint has no average of the weights", {}, kAverageFile, checkpoint,
+                    "a run writes it where its recipe has [ema] decay");
+  }
   for (const auto& parameter : parameters) {
     if (left.erase(parameter->name()) == 0) continue;
+    // Averages are float32, whatever the weights are.
+    const at::Tensor into =
+        average ? at::empty_like(parameter->value(), at::TensorOptions().dtype(at::kFloat))
+                : parameter->value();
     if (shards)
-      shards->read({kModelPrefix + parameter->name(), parameter->spec().shape(), parameter->value(),
+      shards->read({prefix + parameter->name(), parameter->spec().shape(), into,
                     whole_layout(*parameter, true)});
     else
-      parameter->value().copy_(restored(tensors, *parameter, weights));
+      into.copy_(restored(tensors, *parameter, into.scalar_type(), weights));
+    if (average) parameter->value().copy_(into);
   }
   if (!left.empty()) {
     throw_bad_input("the checkpoint has a tensor that the model has not", *left.begin(), {},

@@ -31,6 +31,7 @@ int run_adapter(const EngineCall& call);
 int run_chat(const EngineCall& call);
 int run_conformance(const EngineCall& call);
 int run_data_inspect(const EngineCall& call);
+int run_recipe_new(const EngineCall& call);
 int run_score(const EngineCall& call);
 int run_machine(const EngineCall& call);
 int run_models_inspect(const EngineCall& call);

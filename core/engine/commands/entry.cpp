@@ -54,6 +54,7 @@ int dispatch(const EngineRequest& request) {
       {"kernels", run_kernels},
       {"machine", run_machine},
       {"models inspect", run_models_inspect},
+      {"recipe new", run_recipe_new},
       {"score", run_score},
       {"parity", run_parity},
       {"train", run_train}};

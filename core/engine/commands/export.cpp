@@ -28,7 +28,7 @@ int run_export(const EngineCall& call) {
     const auto& added = loaded.adapter->parameters();
     parameters.insert(parameters.end(), added.begin(), added.end());
   }
-  load_trained_values(call.text("checkpoint"), parameters);
+  load_trained_values(call.text("checkpoint"), parameters, call.flag("ema"));
   const std::string output = call.text("output");
   const std::string base = recipe.find_path("model.path")->as_string();
   if (loaded.adapter != nullptr)

@@ -2,11 +2,11 @@
 #include <cstdio>
 #include <functional>
 #include <optional>
-#include <sstream>
 
 #include "engine/commands/engine_command.h"
 #include "engine/generate/answer_text.h"
 #include "engine/generate/generation_request.h"
+#include "engine/generate/prompt_file.h"
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
@@ -111,24 +111,9 @@ std::vector<Table> answer_prompts(const GenerationRequest& request, TextRunner& 
   return tables;
 }
 
-Array prompt_lines(const std::string& path) {
-  std::istringstream content(read_file(path));
-  Array lines;
-  std::uint32_t number = 0;
-  for (std::string line; std::getline(content, line);) {
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    lines.push_back(parse_json(line, {.file = path + ":" + std::to_string(number)}));
-    lines.back().at({path, number, 0});
-  }
-  if (lines.empty())
-    throw_bad_input("there are no prompts in the file", {}, "a JSON object a line", path);
-  return lines;
-}
-
 /// Each line of --prompts with its "answers", in the order of the file.
 int answer_file(const EngineCall& call, GenerationRequest& request) {
-  const Array lines = prompt_lines(call.text("prompts"));
+  const Array lines = read_prompt_lines(call.text("prompts"));
   std::vector<std::vector<std::int64_t>> prompts;
   std::vector<std::string> adapters;
   for (const Value& line : lines) {

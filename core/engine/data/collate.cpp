@@ -176,7 +176,8 @@ Batch collate_rows(std::span<const Row> rows, const CollateOptions& options) {
   for (const Row& row : rows) {
     width = std::max(width, length_of(row));
     several_documents = several_documents || row.size() > 1;
-    for (const Sample& sample : row) {
+    for (const RowSample& sample : row) {
+      if (sample.index >= 0) batch.samples.push_back(sample.index);
       several_documents = several_documents || !sample.document_starts.empty();
       own_positions = own_positions || !sample.position_ids.empty();
       masked = masked || !sample.attention_mask.empty();

@@ -2,14 +2,22 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "espalier/sdk/dataset.h"
 
 namespace espalier {
 
+/// A sample and its place in the dataset; -1: not known.
+struct RowSample : Sample {
+  RowSample(Sample sample, std::int64_t place = -1)  // NOLINT(google-explicit-constructor)
+      : Sample(std::move(sample)), index(place) {}
+  std::int64_t index;
+};
+
 /// One row of a batch: samples that share it, one after the other.
-using Row = std::vector<Sample>;
+using Row = std::vector<RowSample>;
 
 struct CollateOptions {
   std::int32_t pad_id = 0;

@@ -28,8 +28,9 @@ DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderOptions opt
   const std::int64_t ahead = std::max(options_.prefetch_samples, options_.rows.window);
   queue_ = std::make_unique<SampleQueue>([this](std::int64_t number) { return make(number); },
                                          start.next_sample, options_.workers, ahead);
-  rows_ = std::make_unique<RowSource>([this](std::int64_t number) { return queue_->take(number); },
-                                      size_, options_.rows, start);
+  rows_ = std::make_unique<RowSource>(
+      [this](std::int64_t number) { return RowSample(queue_->take(number), index_of(number)); },
+      size_, options_.rows, start);
 }
 
 DataLoader::~DataLoader() = default;

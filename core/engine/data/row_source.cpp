@@ -35,12 +35,12 @@ RowSource::RowSource(Take take, std::int64_t size, RowOptions options, LoaderSta
 void RowSource::read_window() {
   const std::int64_t begin = state_.next_sample;
   window_end_ = begin + std::min(std::max<std::int64_t>(1, options_.window), end_ - begin);
-  std::vector<Sample> samples;
+  std::vector<RowSample> samples;
   std::vector<std::int64_t> lengths;
   for (std::int64_t number = begin; number < window_end_; ++number)
     lengths.push_back(length_of(samples.emplace_back(take_(number))));
   if (options_.kind == RowKind::kByLength) {
-    for (const std::size_t i : by_length(lengths)) window_.push_back({std::move(samples[i])});
+    for (const std::size_t i : by_length(lengths)) window_.push_back(Row{std::move(samples[i])});
     return;
   }
   for (const std::vector<std::size_t>& members : pack_best_fit(lengths, options_.capacity)) {

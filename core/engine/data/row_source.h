@@ -36,7 +36,7 @@ struct LoaderState {
 /// across epochs, so the rows depend on that order alone.
 class RowSource {
  public:
-  using Take = std::function<Sample(std::int64_t number)>;
+  using Take = std::function<RowSample(std::int64_t number)>;
 
   /// `take` gives samples by rising numbers; `size`: samples of an epoch.
   RowSource(Take take, std::int64_t size, RowOptions options, LoaderState start);
@@ -56,9 +56,9 @@ class RowSource {
   RowOptions options_;
   LoaderState state_;
   std::int64_t epoch_ = 0;
-  std::int64_t end_ = 0;        ///< number of the first sample of the next epoch
-  std::optional<Sample> held_;  ///< sample state_.next_sample, which did not fit the last row
-  std::deque<Row> window_;      ///< rows of the window that are left
+  std::int64_t end_ = 0;           ///< number of the first sample of the next epoch
+  std::optional<RowSample> held_;  ///< sample state_.next_sample, which did not fit the last row
+  std::deque<Row> window_;         ///< rows of the window that are left
   std::int64_t window_end_ = 0;
 };
 

@@ -13,20 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// eos_token_id of generation_config.json, or of config.json: one id or a list.
-std::set<std::int64_t> stop_ids(const LoadedModel& loaded) {
-  const std::string file = (fs::path(loaded.folder) / "generation_config.json").string();
-  const Value generation =
-      fs::exists(file) ? read_json_file(file, {.allow_duplicate_keys = true}) : Value(Table());
-  const Value* eos = generation.find("eos_token_id");
-  if (eos == nullptr || eos->is_null()) eos = loaded.config.find("eos_token_id");
-  std::set<std::int64_t> ids;
-  if (eos == nullptr || eos->is_null()) return ids;
-  if (eos->is_int()) return {eos->as_int()};
-  for (const Value& id : eos->as_array()) ids.insert(id.as_int());
-  return ids;
-}
-
 std::vector<std::int64_t> widened(const std::vector<std::int32_t>& ids) {
   return {ids.begin(), ids.end()};
 }
@@ -40,6 +26,19 @@ EarlyStopping early_stopping(const std::string& text) {
 }
 
 }  // namespace
+
+std::set<std::int64_t> stop_ids_of(const LoadedModel& loaded) {
+  const std::string file = (fs::path(loaded.folder) / "generation_config.json").string();
+  const Value generation =
+      fs::exists(file) ? read_json_file(file, {.allow_duplicate_keys = true}) : Value(Table());
+  const Value* eos = generation.find("eos_token_id");
+  if (eos == nullptr || eos->is_null()) eos = loaded.config.find("eos_token_id");
+  std::set<std::int64_t> ids;
+  if (eos == nullptr || eos->is_null()) return ids;
+  if (eos->is_int()) return {eos->as_int()};
+  for (const Value& id : eos->as_array()) ids.insert(id.as_int());
+  return ids;
+}
 
 GenerationRequest::GenerationRequest(const EngineCall& call) : folder_(call.text("model")) {
   read_options(call);
@@ -72,7 +71,7 @@ GenerationRequest::GenerationRequest(const EngineCall& call) : folder_(call.text
   require_language_model(loaded_, "generate");
   // Of several none is on until a request chooses it.
   if (adapters_.size() > 1) use_adapter("", {});
-  if (!call.flag("ignore-eos")) options_.stop_ids = stop_ids(loaded_);
+  if (!call.flag("ignore-eos")) options_.stop_ids = stop_ids_of(loaded_);
 }
 
 void GenerationRequest::use_adapter(const std::string& name, const std::string& where) {

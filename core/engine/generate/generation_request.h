@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@
 #include "espalier/sdk/tokenizer.h"
 
 namespace espalier {
+
+/// Ids that end a text: eos_token_id of generation_config.json, or of config.json.
+std::set<std::int64_t> stop_ids_of(const LoadedModel& loaded);
 
 /// What the commands that write text have in common: a model with its tokenizer and template, and
 /// the options of the command line.

@@ -29,6 +29,10 @@ RunSettings::RunSettings(const Value& recipe)
       packed_sequence(section<config::PackedSequenceConfig>(recipe, "packed_sequence")),
       step_scheduler(section<config::StepSchedulerConfig>(recipe, "step_scheduler")),
       clip_grad_norm(section<config::ClipGradNormConfig>(recipe, "clip_grad_norm")),
-      checkpoint(section<config::CheckpointConfig>(recipe, "checkpoint")) {}
+      checkpoint(section<config::CheckpointConfig>(recipe, "checkpoint")),
+      early_stopping(section<config::EarlyStoppingConfig>(recipe, "early_stopping")),
+      ema(section<config::EmaConfig>(recipe, "ema")),
+      statistics(section<config::StatisticsConfig>(recipe, "statistics")),
+      generation_samples(section<config::GenerationSamplesConfig>(recipe, "generation_samples")) {}
 
 }  // namespace espalier

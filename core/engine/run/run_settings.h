@@ -16,6 +16,10 @@ struct RunSettings {
   config::StepSchedulerConfig step_scheduler;
   config::ClipGradNormConfig clip_grad_norm;
   config::CheckpointConfig checkpoint;
+  config::EarlyStoppingConfig early_stopping;
+  config::EmaConfig ema;
+  config::StatisticsConfig statistics;
+  config::GenerationSamplesConfig generation_samples;
 
   explicit RunSettings(const Value& recipe);
 };

@@ -1,4 +1,4 @@
-// TrainingRun::train: the loop over steps, with everything that happens between them.
+// The loop over steps, with everything that happens between them.
 #include <ATen/Parallel.h>
 
 #include <chrono>
@@ -9,10 +9,16 @@
 #include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
+#include "engine/run/training_samples.h"
+#include "engine/train/average_weights.h"
+#include "engine/train/metric_watch.h"
 #include "engine/train/metrics_log.h"
 #include "engine/train/progress.h"
+#include "engine/train/step_statistics.h"
 #include "engine/train/stop_signal.h"
 #include "espalier/base/error.h"
+#include "espalier/base/file.h"
+#include "espalier/base/json.h"
 
 namespace espalier {
 namespace {
@@ -51,10 +57,11 @@ Value training_line(const StepMetrics& metrics, double seconds, at::Device devic
   return line;
 }
 
-Value validation_line(const StepMetrics& metrics, double seconds) {
+Value validation_line(const StepMetrics& metrics, std::optional<double> ema_loss, double seconds) {
   Table line;
   line.set("step", metrics.step);
   line.set("loss", metrics.loss);
+  if (ema_loss) line.set("ema_loss", *ema_loss);
   line.set("num_label_tokens", metrics.num_label_tokens);
   line.set("num_tokens", metrics.num_tokens);
   line.set("seconds", seconds);
@@ -101,132 +108,385 @@ void adopt_machine(const TrainState& state, int world_size, Progress& progress) 
   }
 }
 
-}  // namespace
-
-TrainState TrainingRun::state_at(const StepMetrics& metrics, const LoaderState& loader) const {
-  TrainState state;
-  state.step = metrics.step;
-  state.epoch = metrics.epoch;
-  state.total_steps = total_steps_;
-  state.seed = static_cast<std::uint64_t>(settings_.run.seed);
-  state.loader = loader;
-  state.world_size = world_.size();
-  state.num_threads = at::get_num_threads();
-  state.gemm_provider = gemm_provider();
-  state.instruction_set = instruction_set();
-  return state;
+/// "after step 40, at 1.2345" for messages.
+std::string best_note(const MetricWatch& watch) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.4f after step %lld", watch.state().best,
+                static_cast<long long>(watch.state().best_step));
+  return text;
 }
 
-std::optional<TrainState> TrainingRun::resume_from(const std::string& resume,
-                                                   CheckpointStore& store) {
+}  // namespace
+
+class TrainingLoop {
+ public:
+  TrainingLoop(TrainingRun& run, const std::string& resume, bool quiet);
+  int go();
+
+ private:
+  void set_up_watches();
+  void resume_from(const std::string& resume);
+  void adopt_state();
+  void open_logs();
+  void write_facts(const std::string& ended) const;
+
+  StepMetrics make_step(std::int64_t step);
+  void validate(std::int64_t step);
+  std::optional<double> validate_average(const std::vector<Batch>& batches);
+  void write_samples(std::int64_t step);
+  void look(std::int64_t step);
+  void log(MetricsLog& file, const std::string& source, const Value& line);
+  void save_logs();
+  void note_state(const StepMetrics& metrics, const LoaderState& loader);
+  bool looks_at(std::int64_t step) const;
+  bool wants_to_stop() const {
+    return stopping_ && stopping_->state().looks_since >= run_.settings_.early_stopping.patience;
+  }
+  int stop_for_signal(std::int64_t step);
+  int finish();
+
+  TrainingRun& run_;
+  const config::StepSchedulerConfig& schedule_;
+  fs::path folder_;
+  bool first_rank_;
+  bool quiet_;
+  CheckpointStore store_;
+  std::optional<AverageWeights> average_;
+  std::optional<MetricWatch> best_;
+  std::optional<MetricWatch> stopping_;
+  TrainingSamples samples_;
+  std::int64_t first_ = 0;  ///< steps that were made before
+  TrainState state_;        ///< after the last step
+  std::optional<Progress> progress_;
+  std::optional<MetricsLog> training_log_;  ///< these of the first rank
+  std::optional<MetricsLog> samples_log_;
+  std::optional<MetricsLog> statistics_log_;
+  LatestLines latest_;
+  std::list<ValidationRun> validation_;
+  std::unique_ptr<DataLoader> loader_;
+};
+
+TrainingLoop::TrainingLoop(TrainingRun& run, const std::string& resume, bool quiet)
+    : run_(run),
+      schedule_(run.settings_.step_scheduler),
+      folder_(run.output_dir_),
+      first_rank_(run.ranks_.is_first()),
+      quiet_(quiet || !first_rank_),
+      store_((folder_ / "checkpoints").string(), run.settings_.checkpoint.max_recent_checkpoints,
+             run.ranks_, run.strategy_.get()),
+      samples_(run.settings_.generation_samples, run.data_, run.model_) {
+  set_up_watches();
+  if (const double decay = run_.settings_.ema.decay; decay > 0) {
+    average_.emplace(run_.optimizer_->parameters(), decay);
+    store_.keep_average(&*average_);
+  }
+  if (!samples_.empty()) {
+    if (run_.data_.validation.empty()) {
+      throw_bad_input("samples are written at validations, and there are none", {},
+                      "a section [validation_dataset]", "[generation_samples]");
+    }
+    run_.ranks_.on_all("trying out the generation of samples", [&] { samples_.try_out(); });
+  }
+  resume_from(resume);
+  progress_.emplace(run_.total_steps_, first_, quiet_);
+  adopt_state();
+  open_logs();
+  loader_ = std::make_unique<DataLoader>(run_.data_.training, run_.loader_options(), state_.loader);
+}
+
+void TrainingLoop::set_up_watches() {
+  const config::CheckpointConfig& checkpoint = run_.settings_.checkpoint;
+  const config::EarlyStoppingConfig& stopping = run_.settings_.early_stopping;
+  std::vector<std::string> sources = {"training"};
+  for (const ValidationSet& set : run_.data_.validation)
+    sources.push_back(set.name.empty() ? "validation" : "validation_" + set.name);
+  if (!checkpoint.best_metric.empty()) {
+    best_.emplace(checkpoint.best_metric, checkpoint.best_mode, 0.0, "[checkpoint] best_metric");
+    best_->check_source(sources);
+    if (!checkpoint.enabled)
+      throw_bad_input("a best checkpoint is wanted and checkpoints are off", {},
+                      "checkpoint.enabled = true", "[checkpoint] best_metric");
+  }
+  if (stopping.patience > 0) {
+    stopping_.emplace(stopping.metric, stopping.mode, stopping.min_delta,
+                      "[early_stopping] metric");
+    stopping_->check_source(sources);
+    const bool validates = !run_.data_.validation.empty();
+    if (!(validates ? schedule_.val_every_steps : schedule_.ckpt_every_steps)) {
+      throw_bad_input("early stopping has nothing to look at before the last step", {},
+                      validates ? "step_scheduler.val_every_steps"
+                                : "a [validation_dataset] with step_scheduler.val_every_steps, or "
+                                  "step_scheduler.ckpt_every_steps",
+                      "[early_stopping]");
+    }
+  }
+}
+
+void TrainingLoop::resume_from(const std::string& resume) {
   // Rank 0 tidies up; the others then see the same folder.
-  ranks_.on_first("looking for checkpoints", [&] { store.tidy(); });
-  const std::optional<std::string> newest = store.newest();
+  run_.ranks_.on_first("looking for checkpoints", [&] { store_.tidy(); });
+  const std::optional<std::string> newest = store_.newest();
+  const auto remove_after = [&](std::int64_t step, std::int64_t best_step) {
+    run_.ranks_.on_first("removing checkpoints", [&] {
+      store_.remove_after(step);
+      store_.restore_best(best_step);
+    });
+  };
   if (resume == "never") {
-    ranks_.on_first("removing checkpoints", [&] { store.remove_after(0); });
-    return std::nullopt;
+    remove_after(0, -1);
+    return;
   }
   if (resume != "auto" && !fs::exists(fs::path(resume) / "state.json")) {
     throw_bad_input("there is no checkpoint in '" + resume + "'", {},
                     "auto, never, or a checkpoint folder", "--resume");
   }
   const std::string chosen = resume == "auto" ? newest.value_or("") : resume;
-  if (chosen.empty()) return std::nullopt;
-  const TrainState state = store.load(chosen, *optimizer_, optimizer_->parameters());
-  if (strategy_ != nullptr) strategy_->parameters_changed();
-  ranks_.on_first("removing checkpoints", [&] { store.remove_after(state.step); });
-  return state;
+  if (chosen.empty()) return;
+  ParameterOptimizer& optimizer = *run_.optimizer_;
+  state_ = store_.load(chosen, optimizer, optimizer.parameters());
+  first_ = state_.step;
+  if (run_.strategy_ != nullptr) run_.strategy_->parameters_changed();
+  remove_after(first_, state_.best.best_step);
+}
+
+void TrainingLoop::adopt_state() {
+  if (const std::string note = dropout_note(run_.model_.config); !note.empty())
+    progress_->note(note);
+  if (first_ > 0) {
+    adopt_machine(state_, run_.world_.size(), *progress_);
+    progress_->note("resuming after step " + std::to_string(first_) + " of " +
+                    std::to_string(run_.total_steps_));
+  }
+  if (best_) best_->set_state(state_.best);
+  if (stopping_) stopping_->set_state(state_.stopping);
+}
+
+void TrainingLoop::open_logs() {
+  if (first_rank_) {
+    training_log_.emplace((folder_ / "training.jsonl").string(), first_);
+    latest_["training"] = training_log_->last_line();
+  }
+  const std::int64_t keep = first_ == 0 ? -1 : first_;  // a validation at the start is step 0
+  for (const ValidationSet& set : run_.data_.validation) {
+    const ValidationRun& validation = validation_.emplace_back(set, folder_, keep, first_rank_);
+    if (validation.log) latest_[validation.source] = validation.log->last_line();
+  }
+  if (first_rank_ && !samples_.empty())
+    samples_log_.emplace((folder_ / "samples.jsonl").string(), keep);
+  if (first_rank_ && run_.settings_.statistics.every > 0)
+    statistics_log_.emplace((folder_ / "statistics.jsonl").string(), first_);
+  if (!first_rank_) run_.loggers_.clear();
+  for (const auto& logger : run_.loggers_) logger->start({run_.output_dir_, first_, run_.recipe_});
+}
+
+/// run.json: what a report wants to know and no other file says.
+void TrainingLoop::write_facts(const std::string& ended) const {
+  run_.ranks_.on_first("writing run.json", [&] {
+    std::int64_t trained = 0;
+    for (const auto& parameter : run_.optimizer_->parameters()) {
+      std::int64_t count = 1;
+      for (const std::int64_t size : parameter->spec().shape()) count *= size;
+      trained += count;
+    }
+    Table facts;
+    facts.set("total_steps", run_.total_steps_);
+    facts.set("trained_parameters", trained);
+    facts.set("device", run_.model_.device.str());
+    facts.set("world_size", run_.world_.size());
+    facts.set("num_threads", at::get_num_threads());
+    facts.set("gemm_provider", gemm_provider());
+    facts.set("instruction_set", instruction_set());
+    if (!ended.empty()) facts.set("ended", ended);
+    write_file_atomically((folder_ / "run.json").string(), dump_json(Value(facts), 2) + "\n");
+  });
+}
+
+void TrainingLoop::log(MetricsLog& file, const std::string& source, const Value& line) {
+  file.append(line);
+  latest_[source] = line;
+  for (const auto& logger : run_.loggers_) logger->log(source, file.last_step(), line);
+}
+
+void TrainingLoop::note_state(const StepMetrics& metrics, const LoaderState& loader) {
+  state_.step = metrics.step;
+  state_.epoch = metrics.epoch;
+  state_.total_steps = run_.total_steps_;
+  state_.seed = static_cast<std::uint64_t>(run_.settings_.run.seed);
+  state_.loader = loader;
+  state_.world_size = run_.world_.size();
+  state_.num_threads = at::get_num_threads();
+  state_.gemm_provider = gemm_provider();
+  state_.instruction_set = instruction_set();
+}
+
+StepMetrics TrainingLoop::make_step(std::int64_t step) {
+  const auto start = steady_clock::now();
+  run_.world_.begin_step(step);
+  const StepBatches batches = loader_->next();
+  TrainingParts parts = run_.parts();
+  std::optional<StepStatistics> statistics;
+  const config::StatisticsConfig& wanted = run_.settings_.statistics;
+  if (wanted.every > 0 && step % wanted.every == 0) {
+    statistics.emplace(*run_.model_.model, run_.world_, run_.strategy_.get(), wanted.activations);
+    parts.on_gradients = [&] { statistics->take_gradients(run_.optimizer_->parameters()); };
+  }
+  StepMetrics metrics = train_step(parts, batches, step);
+  if (average_) average_->update();
+  const double seconds = seconds_since(start);
+  if (training_log_)
+    log(*training_log_, "training", training_line(metrics, seconds, run_.model_.device));
+  if (statistics) {
+    Table line;
+    line.set("step", step);
+    for (auto& [key, value] : statistics->result()) line.set(key, value);
+    if (statistics_log_) statistics_log_->append(Value(std::move(line)));
+  }
+  progress_->step(metrics, seconds,
+                  peak_device_bytes(run_.model_.device).value_or(resident_bytes()));
+  note_state(metrics, batches.after);
+  return metrics;
+}
+
+std::optional<double> TrainingLoop::validate_average(const std::vector<Batch>& batches) {
+  if (!average_ || !run_.settings_.ema.validate) return std::nullopt;
+  const AverageInPlace in_place(*average_, run_.strategy_.get());
+  return evaluate(run_.parts(), batches).loss;
+}
+
+void TrainingLoop::validate(std::int64_t step) {
+  for (ValidationRun& set : validation_) {
+    // The first rank alone knows what is in the log.
+    if (!run_.ranks_.any(set.log && set.log->last_step() < step)) continue;
+    const auto start = steady_clock::now();
+    // Made when it is first wanted, so that the first step does not wait for it.
+    if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, run_.loader_options());
+    StepMetrics metrics;
+    run_.at_eval_point([&] { metrics = evaluate(run_.parts(), set.batches); });
+    metrics.step = step;
+    const std::optional<double> ema_loss = validate_average(set.batches);
+    if (set.log)
+      log(*set.log, set.source, validation_line(metrics, ema_loss, seconds_since(start)));
+    progress_->note(validation_note(set.name, metrics, seconds_since(start)));
+  }
+  write_samples(step);
+}
+
+void TrainingLoop::write_samples(std::int64_t step) {
+  if (samples_.empty()) return;
+  if (!run_.ranks_.any(samples_log_ && samples_log_->last_step() < step)) return;
+  // By all ranks: each may hold a part of the weights.
+  const Value line = samples_.write(step);
+  if (!samples_log_) return;
+  samples_log_->append(line);
+  const Array& samples = line.find("samples")->as_array();
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    for (const auto& logger : run_.loggers_)
+      logger->log_text("sample_" + std::to_string(i + 1), step,
+                       samples[i].find("answer")->as_string());
+  }
+}
+
+void TrainingLoop::save_logs() {
+  run_.ranks_.on_first("saving the logs", [&] {
+    training_log_->sync();
+    for (ValidationRun& set : validation_) set.log->sync();
+    if (samples_log_) samples_log_->sync();
+    if (statistics_log_) statistics_log_->sync();
+    for (const auto& logger : run_.loggers_) logger->flush();
+  });
+}
+
+/// Steps after which best checkpoint and early stopping look at the logs: those with a validation,
+/// and without any those with a checkpoint.
+bool TrainingLoop::looks_at(std::int64_t step) const {
+  return step == run_.total_steps_ ||
+         is_due(step, run_.data_.validation.empty() ? schedule_.ckpt_every_steps
+                                                    : schedule_.val_every_steps);
+}
+
+void TrainingLoop::look(std::int64_t step) {
+  if (!looks_at(step)) return;
+  bool better = false;
+  // The first rank alone has the lines; the others follow it.
+  run_.ranks_.on_first("looking at the metrics", [&] {
+    if (best_ && best_->state().looked_at < step) better = best_->look(step, latest_);
+    if (stopping_ && stopping_->state().looked_at < step) stopping_->look(step, latest_);
+  });
+  if (best_) state_.best = best_->state();
+  if (stopping_) state_.stopping = stopping_->state();
+  if (!run_.ranks_.any(better)) return;
+  save_logs();
+  run_.at_eval_point(
+      [&] { store_.save_best(state_, *run_.optimizer_, run_.optimizer_->parameters()); });
+  progress_->note("best " + best_->metric() + " so far: " + best_note(*best_));
+}
+
+int TrainingLoop::stop_for_signal(std::int64_t step) {
+  for (const auto& logger : run_.loggers_) logger->flush();
+  progress_->finish();
+  progress_->note("stopped after step " + std::to_string(step) +
+                  (run_.settings_.checkpoint.enabled
+                       ? "; run the same command again to go on"
+                       : "; checkpoints are off, so nothing was saved"));
+  return kStoppedExitCode;
+}
+
+int TrainingLoop::finish() {
+  for (const auto& logger : run_.loggers_) logger->flush();
+  progress_->finish();
+  const std::string final_folder = (folder_ / "final").string();
+  run_.at_eval_point([&] { run_.export_result(final_folder); });
+  std::string notes = "run folder  " + folder_.string() + "\n" +
+                      (run_.model_.adapter != nullptr ? "adapter     " : "model       ") +
+                      final_folder;
+  if (average_ && run_.settings_.ema.export_final) {
+    const AverageInPlace in_place(*average_, run_.strategy_.get());
+    run_.export_result((folder_ / "final_ema").string());
+    notes += "\naverage     " + (folder_ / "final_ema").string();
+  }
+  if (best_ && best_->state().best_step >= 0)
+    notes += "\nbest        " + (folder_ / "checkpoints" / "best").string() + " (" +
+             best_->metric() + " " + best_note(*best_) + ")";
+  write_facts(state_.step < run_.total_steps_
+                  ? "stopped early after step " + std::to_string(state_.step)
+                  : "complete");
+  progress_->note(notes);
+  return 0;
+}
+
+int TrainingLoop::go() {
+  const StopSignal stop_signal;
+  write_facts({});
+  if (first_ == 0 && schedule_.val_at_start) validate(0);
+  // A run that a signal stopped saved its checkpoint at once, before the validation that was due.
+  if (first_ > 0 && is_due(first_, schedule_.val_every_steps)) validate(first_);
+  if (first_ > 0) look(first_);
+  bool early = run_.ranks_.any(wants_to_stop());
+  for (std::int64_t step = first_ + 1; step <= run_.total_steps_ && !early; ++step) {
+    make_step(step);
+    const bool last = step == run_.total_steps_;
+    const bool stopped = run_.ranks_.any(StopSignal::received() != 0) && !last;
+    if (!stopped && (last || is_due(step, schedule_.val_every_steps))) validate(step);
+    if (!stopped) look(step);
+    early = !stopped && !last && stopping_ && run_.ranks_.any(wants_to_stop());
+    const bool save = last || stopped || early || is_due(step, schedule_.ckpt_every_steps);
+    if (run_.settings_.checkpoint.enabled && save) {
+      save_logs();
+      run_.at_eval_point(
+          [&] { store_.save(state_, *run_.optimizer_, run_.optimizer_->parameters()); });
+    }
+    if (stopped) return stop_for_signal(step);
+  }
+  if (early) {
+    progress_->finish();
+    progress_->note("stopped early after step " + std::to_string(state_.step) + ": the best " +
+                    stopping_->metric() + " was " + best_note(*stopping_));
+  }
+  return finish();
 }
 
 int TrainingRun::train(const std::string& resume, bool quiet) {
-  const fs::path folder(output_dir_);
-  CheckpointStore store((folder / "checkpoints").string(),
-                        settings_.checkpoint.max_recent_checkpoints, ranks_, strategy_.get());
-  const std::optional<TrainState> resumed = resume_from(resume, store);
-  const std::int64_t first = resumed ? resumed->step : 0;
-  const bool first_rank = ranks_.is_first();
-  Progress progress(total_steps_, first, quiet || !first_rank);
-  if (const std::string note = dropout_note(model_.config); !note.empty()) progress.note(note);
-  if (resumed) {
-    adopt_machine(*resumed, world_.size(), progress);
-    progress.note("resuming after step " + std::to_string(first) + " of " +
-                  std::to_string(total_steps_));
-  }
-  std::optional<MetricsLog> training_log;
-  if (first_rank) training_log.emplace((folder / "training.jsonl").string(), first);
-  std::list<ValidationRun> validation;
-  for (const ValidationSet& set : data_.validation)
-    validation.emplace_back(set, folder, first == 0 ? -1 : first, first_rank);
-  DataLoader loader(data_.training, loader_options(), resumed ? resumed->loader : LoaderState{});
-  const StopSignal stop_signal;
-  if (!first_rank) loggers_.clear();
-  for (const auto& logger : loggers_) logger->start({output_dir_, first, recipe_});
-  const auto log = [&](MetricsLog& file, const std::string& source, const Value& line) {
-    file.append(line);
-    for (const auto& logger : loggers_) logger->log(source, file.last_step(), line);
-  };
-
-  const auto validate = [&](std::int64_t step) {
-    for (ValidationRun& set : validation) {
-      // The first rank alone knows what is in the log.
-      if (!ranks_.any(set.log && set.log->last_step() < step)) continue;
-      const auto start = steady_clock::now();
-      // Made when it is first wanted, so that the first step does not wait for it.
-      if (set.batches.empty()) set.batches = batches_in_order(*set.dataset, loader_options());
-      StepMetrics metrics;
-      at_eval_point([&] { metrics = evaluate(parts(), set.batches); });
-      metrics.step = step;
-      if (set.log) log(*set.log, set.source, validation_line(metrics, seconds_since(start)));
-      progress.note(validation_note(set.name, metrics, seconds_since(start)));
-    }
-  };
-  if (first == 0 && settings_.step_scheduler.val_at_start) validate(0);
-  // A run that a signal stopped saved its checkpoint at once, before the validation that was due.
-  if (first > 0 && is_due(first, settings_.step_scheduler.val_every_steps)) validate(first);
-
-  for (std::int64_t step = first + 1; step <= total_steps_; ++step) {
-    const auto start = steady_clock::now();
-    world_.begin_step(step);
-    const StepBatches batches = loader.next();
-    const StepMetrics metrics = train_step(parts(), batches, step);
-    const double seconds = seconds_since(start);
-    if (training_log)
-      log(*training_log, "training", training_line(metrics, seconds, model_.device));
-    progress.step(metrics, seconds, peak_device_bytes(model_.device).value_or(resident_bytes()));
-
-    const bool last = step == total_steps_;
-    const bool stopped = ranks_.any(StopSignal::received() != 0) && !last;
-    if (!stopped && (last || is_due(step, settings_.step_scheduler.val_every_steps)))
-      validate(step);
-    const bool save = last || stopped || is_due(step, settings_.step_scheduler.ckpt_every_steps);
-    if (settings_.checkpoint.enabled && save) {
-      ranks_.on_first("saving the logs", [&] {
-        training_log->sync();
-        for (ValidationRun& set : validation) set.log->sync();
-        for (const auto& logger : loggers_) logger->flush();
-      });
-      at_eval_point([&] {
-        store.save(state_at(metrics, batches.after), *optimizer_, optimizer_->parameters());
-      });
-    }
-    if (stopped) {
-      for (const auto& logger : loggers_) logger->flush();
-      progress.finish();
-      progress.note(settings_.checkpoint.enabled
-                        ? "stopped after step " + std::to_string(step) +
-                              "; run the same command again to go on"
-                        : "stopped after step " + std::to_string(step) +
-                              "; checkpoints are off, so nothing was saved");
-      return kStoppedExitCode;
-    }
-  }
-  for (const auto& logger : loggers_) logger->flush();
-  progress.finish();
-  const std::string final_folder = (folder / "final").string();
-  at_eval_point([&] { export_result(final_folder); });
-  progress.note("run folder  " + folder.string() + "\n" +
-                (model_.adapter != nullptr ? "adapter     " : "model       ") + final_folder);
-  return 0;
+  return TrainingLoop(*this, resume, quiet).go();
 }
 
 }  // namespace espalier

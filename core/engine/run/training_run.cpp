@@ -180,7 +180,8 @@ TrainingParts TrainingRun::parts() {
           total_steps_,
           model_.adapter.get(),
           static_cast<std::uint64_t>(settings_.run.seed),
-          teacher_.model.get()};
+          teacher_.model.get(),
+          &world_};
 }
 
 void TrainingRun::at_eval_point(const std::function<void()>& work) {

@@ -52,6 +52,8 @@ class TrainingRun {
   std::int64_t total_steps() const { return total_steps_; }
 
  private:
+  friend class TrainingLoop;
+
   void set_up_strategy(const EngineCall& call);
   LoaderOptions loader_options() const;
   void load_teacher(const EngineCall& call);
@@ -60,8 +62,6 @@ class TrainingRun {
   TrainingParts parts();
   /// Runs `work` on the parameters that are the result so far.
   void at_eval_point(const std::function<void()>& work);
-  TrainState state_at(const StepMetrics& metrics, const LoaderState& loader) const;
-  std::optional<TrainState> resume_from(const std::string& resume, CheckpointStore& store);
 
   World& world_;
   RankAgreement ranks_;

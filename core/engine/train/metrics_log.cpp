@@ -21,26 +21,27 @@ std::int64_t step_of(const Value& line) {
   return step != nullptr && step->is_int() ? step->as_int() : kNoStep;
 }
 
-std::int64_t step_of_text(const std::string& line) {
+Value value_of_text(const std::string& line) {
   try {
-    return step_of(parse_json(line));
+    return parse_json(line, {.allow_nonfinite = true});
   } catch (const Error&) {
-    return kNoStep;  // torn by a full disk or a kill; the step is run again
+    return {};  // torn by a full disk or a kill; the step is run again
   }
 }
 
-/// Returns the last step that stays.
-std::int64_t drop_later_lines(const std::string& path, std::int64_t keep_steps) {
-  std::int64_t last = kNoStep;
+/// Returns the last line that stays.
+Value drop_later_lines(const std::string& path, std::int64_t keep_steps) {
+  Value last;
   if (!std::filesystem::exists(path)) return last;
   const std::string content = read_file(path);
   std::istringstream lines(content);
   std::string kept;
   for (std::string line; std::getline(lines, line);) {
-    const std::int64_t step = step_of_text(line);
+    Value value = value_of_text(line);
+    const std::int64_t step = step_of(value);
     if (step == kNoStep || step > keep_steps) continue;
     kept += line + "\n";
-    last = step;
+    last = std::move(value);
   }
   if (kept != content) write_file_atomically(path, kept);
   return last;
@@ -49,7 +50,8 @@ std::int64_t drop_later_lines(const std::string& path, std::int64_t keep_steps) 
 }  // namespace
 
 MetricsLog::MetricsLog(std::string path, std::int64_t keep_steps) : path_(std::move(path)) {
-  last_step_ = drop_later_lines(path_, keep_steps);
+  last_line_ = drop_later_lines(path_, keep_steps);
+  last_step_ = step_of(last_line_);
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw_io("open", path_, errno);
 }
@@ -66,6 +68,7 @@ void MetricsLog::append(const Value& line) {
     left.remove_prefix(static_cast<std::size_t>(count));
   }
   last_step_ = step_of(line);
+  last_line_ = line;
 }
 
 void MetricsLog::sync() {

@@ -24,11 +24,14 @@ class MetricsLog {
   void sync();
   /// Step of the last line, also of those that were there; -1 when there is none.
   std::int64_t last_step() const { return last_step_; }
+  /// The last line, also of those that were there; null when there is none.
+  const Value& last_line() const { return last_line_; }
 
  private:
   std::string path_;
   int descriptor_ = -1;
   std::int64_t last_step_ = -1;
+  Value last_line_;
 };
 
 }  // namespace espalier

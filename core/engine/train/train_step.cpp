@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "engine/train/non_finite.h"
 #include "espalier/base/error.h"
 
 namespace espalier {
@@ -27,17 +28,6 @@ class AdapterOff {
  private:
   Adapter* adapter_;
 };
-
-/// `reference` passes run without gradients and with the adapter switched off.
-ObjectiveContext make_context(const TrainingParts& parts) {
-  return {parts.model, parts.loss,
-          [adapter = parts.adapter](const std::function<void()>& work) {
-            const at::NoGradGuard no_grad;
-            const AdapterOff off(adapter);
-            work();
-          },
-          parts.teacher, parts.adapter != nullptr};
-}
 
 void begin_pass(const TrainingParts& parts, std::int64_t step, std::size_t micro_batch,
                 bool training) {
@@ -103,33 +93,37 @@ double norm_of_gradients(const TrainingParts& parts) {
                                    : parts.strategy->gradient_norm(parts.optimizer.parameters());
 }
 
-void require_finite(double value, const char* what, std::int64_t step) {
-  if (std::isfinite(value)) return;
-  throw Error(
-      Problem{ErrorCode::kCheckFailed,
-              std::string("the ") + what + " of step " + std::to_string(step) + " is not finite",
-              std::to_string(value), "a finite number", "step " + std::to_string(step),
-              "the weights are those before this step; try a lower lr, clipping, or look at the "
-              "data of this step"});
+}  // namespace
+
+ObjectiveContext objective_context(const TrainingParts& parts) {
+  return {parts.model, parts.loss,
+          [adapter = parts.adapter](const std::function<void()>& work) {
+            const at::NoGradGuard no_grad;
+            const AdapterOff off(adapter);
+            work();
+          },
+          parts.teacher, parts.adapter != nullptr};
 }
 
-}  // namespace
+void begin_training_pass(const TrainingParts& parts, std::int64_t step, std::size_t number,
+                         std::size_t count, bool last) {
+  // Numbered through all ranks, so that no two draw the same random numbers.
+  const std::size_t first =
+      parts.strategy == nullptr
+          ? 0
+          : static_cast<std::size_t>(parts.strategy->data_share().index) * count;
+  begin_pass(parts, step, first + number, /*training=*/true);
+  if (parts.strategy != nullptr) parts.strategy->begin_micro_batch(last);
+}
 
 StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, std::int64_t step) {
   StepMetrics metrics;
   metrics.step = step;
   metrics.epoch = batches.epoch;
   const StepWeight step_weight = weigh_step(parts, batches.batches, metrics);
-  // Numbered through all ranks, so that no two draw the same random numbers.
-  const std::size_t first_number =
-      parts.strategy == nullptr
-          ? 0
-          : static_cast<std::size_t>(parts.strategy->data_share().index) * batches.batches.size();
-  const ObjectiveContext context = make_context(parts);
+  const ObjectiveContext context = objective_context(parts);
   for (std::size_t i = 0; i < batches.batches.size(); ++i) {
-    begin_pass(parts, step, first_number + i, /*training=*/true);
-    if (parts.strategy != nullptr)
-      parts.strategy->begin_micro_batch(i + 1 == batches.batches.size());
+    begin_training_pass(parts, step, i, batches.batches.size(), i + 1 == batches.batches.size());
     const std::vector<ObjectiveTerm> terms = parts.objective.compute(context, batches.batches[i]);
     const at::Tensor total = weigh_terms(terms, step_weight.weight, step_weight.batches,
                                          batches.batches[i].filler, metrics);
@@ -140,13 +134,9 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
   if (parts.strategy != nullptr) parts.strategy->finish_gradients(parts.model);
   metrics.grad_norm = norm_of_gradients(parts);
   sum_over_data(parts, {&metrics.loss}, &metrics.terms);
-  try {
-    require_finite(metrics.loss, "loss", step);
-    require_finite(metrics.grad_norm, "gradient norm", step);
-  } catch (const Error&) {
-    parts.optimizer.clear_gradients();
-    throw;
-  }
+  if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm))
+    throw non_finite_error(parts, batches, metrics);
+  if (parts.on_gradients) parts.on_gradients();
   if (parts.max_norm > 0)
     clip_gradients(parts.optimizer.parameters(), metrics.grad_norm, parts.max_norm);
   metrics.lr = parts.lr_scheduler.lr(step - 1, parts.optimizer.base_lr(), parts.total_steps);
@@ -159,7 +149,7 @@ StepMetrics evaluate(const TrainingParts& parts, const std::vector<Batch>& batch
   const at::NoGradGuard no_grad;
   StepMetrics metrics;
   const StepWeight total = weigh_step(parts, batches, metrics);
-  const ObjectiveContext context = make_context(parts);
+  const ObjectiveContext context = objective_context(parts);
   begin_pass(parts, 0, 0, /*training=*/false);
   for (const Batch& batch : batches) {
     for (const ObjectiveTerm& term : parts.objective.compute(context, batch)) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,6 +29,9 @@ struct TrainingParts {
   Adapter* adapter = nullptr;  ///< attached to the model; nullptr without one
   std::uint64_t seed = 0;      ///< of the adapter's randomness
   Model* teacher = nullptr;    ///< frozen; nullptr without one
+  World* world = nullptr;      ///< for messages; nullptr: one process
+  /// Called when the parameters hold the gradients of the step, before clipping; may be empty.
+  std::function<void()> on_gradients = {};
 };
 
 struct StepMetrics {
@@ -41,9 +45,17 @@ struct StepMetrics {
   std::map<std::string, double> terms;  ///< by name, where an objective has more than one
 };
 
+/// What objectives compute with: `reference` passes run without gradients and with the adapter
+/// switched off.
+ObjectiveContext objective_context(const TrainingParts& parts);
+
+/// Announces the pass over micro-batch `number` of `count` of a step to adapter and strategy.
+void begin_training_pass(const TrainingParts& parts, std::int64_t step, std::size_t number,
+                         std::size_t count, bool last);
+
 /// One optimizer step: weights of all micro-batches first, then forward and backward of each with
 /// the right divisor, clipping, update. `step` counts from 1. Throws Error when loss or gradient is
-/// not finite; nothing is updated then.
+/// not finite, with the tensor and the samples (see non_finite.h); nothing is updated then.
 ESPALIER_API StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches,
                                     std::int64_t step);
 

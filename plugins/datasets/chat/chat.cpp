@@ -1,4 +1,5 @@
 // Conversations in OpenAI's or ShareGPT's layout, rendered by the model's chat template.
+#include "espalier/base/json.h"
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
 #include "espalier/data/record_dataset.h"
@@ -44,8 +45,9 @@ class Chat final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Chat>("chat",
-                               "conversations in JSON Lines, rendered by the chat template");
+  registrar.add<Dataset, Chat>("chat", "conversations in JSON Lines, rendered by the chat template")
+      .property("recognises", parse_json(R"([{"fields": ["messages"]},
+       {"fields": ["conversations"]}])"));
 }
 
 }  // namespace

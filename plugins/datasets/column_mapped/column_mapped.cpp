@@ -1,5 +1,6 @@
 // Instructions and answers from any columns of JSON or CSV files.
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_files.h"
 #include "espalier/sdk/plugin.h"
@@ -116,8 +117,21 @@ class ColumnMapped final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, ColumnMapped>(
-      "column_mapped", "prompts and answers from named columns of JSON or CSV files");
+  registrar
+      .add<Dataset, ColumnMapped>("column_mapped",
+                                  "prompts and answers from named columns of JSON or CSV files")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["instruction", "input", "output"], "settings": {"path": "{path}", "column_mapping": {"context": "instruction", "question": "input", "answer": "output"}}},
+       {"fields": ["instruction", "output"], "settings": {"path": "{path}", "column_mapping": {"question": "instruction", "answer": "output"}}},
+       {"fields": ["instruction", "response"], "settings": {"path": "{path}", "column_mapping": {"question": "instruction", "answer": "response"}}},
+       {"fields": ["instruction", "context", "response"], "settings": {"path": "{path}", "column_mapping": {"context": "context", "question": "instruction", "answer": "response"}}},
+       {"fields": ["prompt", "completion"], "settings": {"path": "{path}", "column_mapping": {"question": "prompt", "answer": "completion"}}},
+       {"fields": ["prompt", "response"], "settings": {"path": "{path}", "column_mapping": {"question": "prompt", "answer": "response"}}},
+       {"fields": ["question", "answer"], "settings": {"path": "{path}", "column_mapping": {"question": "question", "answer": "answer"}}},
+       {"fields": ["query", "response"], "settings": {"path": "{path}", "column_mapping": {"question": "query", "answer": "response"}}},
+       {"fields": ["input", "output"], "settings": {"path": "{path}", "column_mapping": {"question": "input", "answer": "output"}}}])"));
 }
 
 }  // namespace

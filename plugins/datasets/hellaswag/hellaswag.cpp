@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_dataset.h"
 #include "espalier/sdk/batch.h"
@@ -91,7 +92,8 @@ class HellaSwag final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, HellaSwag>("hellaswag", "contexts and their right endings");
+  registrar.add<Dataset, HellaSwag>("hellaswag", "contexts and their right endings")
+      .property("recognises", parse_json(R"([{"fields": ["ctx", "endings", "label"]}])"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "blend.h"
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/plugin.h"
@@ -191,8 +192,12 @@ class Megatron final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Megatron>("megatron",
-                                   "pre-training data in Megatron's .bin and .idx files");
+  registrar
+      .add<Dataset, Megatron>("megatron", "pre-training data in Megatron's .bin and .idx files")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"endings": [".bin"], "beside": ".idx", "settings": {"paths": "{stem}", "seq_length": "{length}"}}])"));
 }
 
 }  // namespace

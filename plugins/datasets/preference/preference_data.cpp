@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
 #include "espalier/data/record_dataset.h"
@@ -139,8 +140,13 @@ class UnpairedPreference final : public AnswerDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Preference>(
-      "preference", "pairs of a chosen and a rejected answer, rendered by the chat template");
+  registrar
+      .add<Dataset, Preference>(
+          "preference", "pairs of a chosen and a rejected answer, rendered by the chat template")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["chosen", "rejected"], "adapter": true, "sections": {"objective": {"type": "dpo"}}}])"));
   registrar.add<Dataset, UnpairedPreference>(
       "unpaired_preference", "answers that are marked good or bad, rendered by the chat template");
 }

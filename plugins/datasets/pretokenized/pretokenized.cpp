@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/plugin.h"
@@ -99,8 +100,10 @@ class Pretokenized final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Pretokenized>(
-      "pretokenized", "token ids and labels from a safetensors file, in file order");
+  registrar
+      .add<Dataset, Pretokenized>("pretokenized",
+                                  "token ids and labels from a safetensors file, in file order")
+      .property("recognises", parse_json(R"([{"endings": [".safetensors"]}])"));
 }
 
 }  // namespace

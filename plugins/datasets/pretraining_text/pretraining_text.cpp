@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/data_file.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_dataset.h"
@@ -292,8 +293,14 @@ class PretrainingText final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, PretrainingText>("pretraining_text",
-                                          "text for pre-training, joined and cut to one length");
+  registrar
+      .add<Dataset, PretrainingText>("pretraining_text",
+                                     "text for pre-training, joined and cut to one length")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["text"], "settings": {"path": "{path}", "seq_length": "{length}"}},
+       {"endings": [".txt"], "settings": {"path": "{path}", "seq_length": "{length}"}}])"));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Questions about a text: SQuAD v1.1 as it is published (articles of paragraphs of questions), or
 // flattened to one record a question.
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/json_records.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_files.h"
@@ -155,8 +156,10 @@ class Squad final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Squad>("squad",
-                                "questions about a text with answers from it, as in SQuAD v1.1");
+  registrar
+      .add<Dataset, Squad>("squad", "questions about a text with answers from it, as in SQuAD v1.1")
+      .property("recognises", parse_json(R"([{"fields": ["context", "question", "answers"]},
+       {"fields": ["data"]}])"));
 }
 
 }  // namespace

@@ -97,8 +97,13 @@ class TaggedWords final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, TaggedWords>("tagged_words",
-                                      "words with a tag each, from any file of records");
+  registrar
+      .add<Dataset, TaggedWords>("tagged_words", "words with a tag each, from any file of records")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["tokens", "tags"], "label": "tags", "settings": {"path": "{path}", "tag_names": "{labels}"}, "sections": {"model": {"task": "token_classification"}}},
+       {"fields": ["tokens", "ner_tags"], "label": "ner_tags", "settings": {"path": "{path}", "words_column": "tokens", "tags_column": "ner_tags", "tag_names": "{labels}"}, "sections": {"model": {"task": "token_classification"}}}])"));
 }
 
 }  // namespace

@@ -172,8 +172,14 @@ class TextClassification final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, TextClassification>(
-      "text_classification", "texts or pairs of texts with a label each, from any file of records");
+  registrar
+      .add<Dataset, TextClassification>(
+          "text_classification",
+          "texts or pairs of texts with a label each, from any file of records")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["text", "label"], "label": "label", "settings": {"path": "{path}", "label_names": "{labels}"}, "sections": {"model": {"task": "sequence_classification"}}}])"));
 }
 
 }  // namespace

@@ -94,8 +94,14 @@ class TextPairs final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, TextPairs>(
-      "text_pairs", "texts that belong together, with or without negatives, for embeddings");
+  registrar
+      .add<Dataset, TextPairs>(
+          "text_pairs", "texts that belong together, with or without negatives, for embeddings")
+      .property(
+          "recognises",
+          parse_json(
+              R"([{"fields": ["anchor", "positive"], "settings": {"path": "{path}", "query_column": "anchor"}, "sections": {"model": {"task": "embedding"}, "objective": {"type": "contrastive"}}},
+       {"fields": ["query", "positive"], "sections": {"model": {"task": "embedding"}, "objective": {"type": "contrastive"}}}])"));
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 """Interrupts training in every way and checks that the resumed run is bit-equal to one that was left alone.
 
     resume_after_faults.py kills|faults|signals --program ESPALIER --library LIBRARY --fixtures FOLDER
-                           [--seed N] [--every-kind] [--sample N]
+                           [--seed N] [--guarded] [--every-kind] [--sample N]
 
 kills    a run of 60 steps is killed (-9) at ten random moments and resumed until it ends
 faults   kill, full disk and I/O error at every write, sync, rename, creation and removal in the run folder: each in turn
@@ -64,6 +64,16 @@ max_norm = 1.0
 [checkpoint]
 max_recent_checkpoints = {keep}
 """
+# What looks after a run, with state of its own; the best value is not the last one.
+GUARDS = """best_metric = "training.grad_norm"
+[early_stopping]
+metric = "validation.loss"
+patience = 50
+[ema]
+decay = 0.9
+[statistics]
+every = 2
+"""
 
 
 class Trainer:
@@ -76,7 +86,7 @@ class Trainer:
     def recipe(self, output):
         path = output.with_suffix(".toml")
         path.write_text(RECIPE.format(output=output, fixtures=self.options.fixtures, steps=self.steps, every=self.every,
-                                      keep=self.keep))
+                                      keep=self.keep) + (GUARDS if self.options.guarded else ""))
         return path
 
     def start(self, output, **fault):
@@ -108,15 +118,19 @@ def differences(output, reference):
             first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
             found.append(f"{name}: {len(ours)} lines of {len(theirs)}; the first that differs is {first + 1}: "
                          f"{ours[first:first + 1]} instead of {theirs[first:first + 1]}")
-    for path in sorted((reference / "final").iterdir()):
-        other = output / "final" / path.name
-        if not other.exists() or other.read_bytes() != path.read_bytes():
-            found.append(f"final/{path.name} differs")
+    files = sorted((reference / "final").iterdir())
+    if (reference / "final_ema").exists():
+        files += [*sorted((reference / "final_ema").iterdir()), *sorted((reference / "checkpoints/best").iterdir()),
+                  reference / "statistics.jsonl"]
+    for path in files:
+        name = path.relative_to(reference)
+        if not (output / name).exists() or (output / name).read_bytes() != path.read_bytes():
+            found.append(f"{name} differs")
     found += [f"{path.relative_to(output)} was left behind" for path in output.rglob("*") if LEFTOVER.search(path.name)]
     checkpoints = sorted(path.name for path in (output / "checkpoints").iterdir() if path.is_dir())
     if checkpoints != sorted(path.name for path in (reference / "checkpoints").iterdir() if path.is_dir()):
         found.append(f"other checkpoints: {checkpoints}")
-    if (output / "checkpoints" / "LATEST").read_text().strip() != checkpoints[-1]:
+    if (output / "checkpoints" / "LATEST").read_text().strip() != max(c for c in checkpoints if c.startswith("step-")):
         found.append("LATEST does not name the newest checkpoint")
     return found
 
@@ -237,6 +251,7 @@ def main():
     parser.add_argument("--library", required=True)
     parser.add_argument("--fixtures", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=None, help="default: of the clock")
+    parser.add_argument("--guarded", action="store_true", help="with early stopping, best checkpoint, averages, statistics")
     parser.add_argument("--every-kind", action="store_true")
     parser.add_argument("--sample", type=int, default=0)
     options = parser.parse_args()
