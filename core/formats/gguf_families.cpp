@@ -76,13 +76,23 @@ constexpr TensorRule kGptNeox[] = {
 constexpr const char* kRmsEpsilon = "attention.layer_norm_rms_epsilon";
 constexpr const char* kEpsilon = "attention.layer_norm_epsilon";
 
+/// For layouts whose attention is as wide as the model.
+void expect_no_head_dim(ModelMetadata& metadata) {
+  const std::int64_t hidden = metadata.size({"hidden_size", "n_embd"});
+  if (metadata.heads() * metadata.head_dim() == hidden) return;
+  metadata.refuse("attention is of another width than the model",
+                  std::to_string(metadata.heads()) + " heads of " +
+                      std::to_string(metadata.head_dim()) + " dimensions",
+                  std::to_string(hidden) + " dimensions in all");
+}
+
 void describe_gated(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"silu", "swish"});
   metadata.describe_decoder(kRmsEpsilon);
   metadata.limit_context_to_window();
 }
 
-void describe_qwen2(ModelMetadata& metadata) {
+void describe_qwen3(ModelMetadata& metadata) {
   if (metadata.flag("use_sliding_window", false)) metadata.expect("use_sliding_window", false);
   metadata.expect_layer_types([](std::int64_t) { return false; });
   metadata.expect_text("hidden_act", {"silu"});
@@ -90,8 +100,13 @@ void describe_qwen2(ModelMetadata& metadata) {
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
 
+void describe_qwen2(ModelMetadata& metadata) {
+  describe_qwen3(metadata);
+  expect_no_head_dim(metadata);
+}
+
 void describe_qwen3_moe(ModelMetadata& metadata) {
-  describe_qwen2(metadata);
+  describe_qwen3(metadata);
   metadata.add_size("expert_feed_forward_length", metadata.size({"moe_intermediate_size"}));
   metadata.expect("norm_topk_prob", true);
   metadata.expect("decoder_sparse_step", 1);
@@ -159,6 +174,7 @@ void describe_gemma3(ModelMetadata& metadata) {
 void describe_phi3(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"silu"});
   metadata.describe_decoder(kRmsEpsilon, metadata.rotary_share(1));
+  expect_no_head_dim(metadata);
   metadata.limit_context_to_window();
 }
 
@@ -180,13 +196,16 @@ void describe_granite(ModelMetadata& metadata) {
 
 void describe_starcoder2(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"gelu_pytorch_tanh"});
+  metadata.expect("use_bias", true);
   metadata.describe_decoder(kEpsilon);
+  expect_no_head_dim(metadata);
   metadata.limit_context_to_window();
 }
 
 void describe_olmo2(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"silu"});
   metadata.describe_decoder(kRmsEpsilon);
+  expect_no_head_dim(metadata);
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
   if (metadata.find({"sliding_window"}) == nullptr) return;
   std::vector<bool> sliding;
@@ -204,6 +223,7 @@ void describe_stablelm(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"silu"});
   metadata.expect("qk_layernorm", false);
   metadata.describe_decoder(kEpsilon, metadata.rotary_share(0.25));
+  expect_no_head_dim(metadata);
   metadata.add_flag("use_parallel_residual", metadata.flag("use_parallel_residual", false));
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
@@ -211,6 +231,7 @@ void describe_stablelm(ModelMetadata& metadata) {
 void describe_nemotron(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"relu2"});
   metadata.describe_decoder(kEpsilon, metadata.rotary_share(0.5));
+  expect_no_head_dim(metadata);
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
 
@@ -218,12 +239,15 @@ void describe_phi(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"gelu_new", "gelu_pytorch_tanh"});
   metadata.expect("qk_layernorm", false);
   metadata.describe_decoder(kEpsilon, metadata.rotary_share(0.5));
+  expect_no_head_dim(metadata);
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
 
 void describe_gpt_neox(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"gelu", "gelu_fast", "gelu_new"});
+  metadata.expect("attention_bias", true);
   metadata.describe_decoder(kEpsilon, metadata.rotary_share(0.25));
+  expect_no_head_dim(metadata);
   metadata.add_flag("use_parallel_residual", metadata.flag("use_parallel_residual", true));
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
@@ -232,6 +256,7 @@ void describe_cohere(ModelMetadata& metadata) {
   metadata.expect_text("hidden_act", {"silu"});
   metadata.expect("use_qk_norm", false);
   metadata.describe_decoder(kEpsilon);
+  expect_no_head_dim(metadata);
   metadata.add_number("logit_scale", metadata.number({"logit_scale"}));
   metadata.add_size("context_length", metadata.size({"max_position_embeddings"}));
 }
@@ -263,17 +288,19 @@ std::span<const GgufFamily> families() {
        "llama",
        {kEnds, kAttention, kFeedForwardNorm, kGatedMlp},
        describe_gated,
-       true},
+       true,
+       Biases::kLinears},
       {kMixtralNames,
        "llama",
        {kEnds, kAttention, kFeedForwardNorm, kMixtralExperts},
        describe_gated,
-       true},
+       true,
+       Biases::kLinears},
       {kQwen2Names, "qwen2", {kEnds, kAttention, kFeedForwardNorm, kGatedMlp}, describe_qwen2},
       {kQwen3Names,
        "qwen3",
        {kEnds, kAttention, kHeadNorms, kFeedForwardNorm, kGatedMlp},
-       describe_qwen2},
+       describe_qwen3},
       {kQwen3MoeNames,
        "qwen3moe",
        {kEnds, kAttention, kHeadNorms, kFeedForwardNorm, kQwenExperts},
@@ -303,38 +330,52 @@ std::span<const GgufFamily> families() {
        .name = "gpt2",
        .rules = {kGpt2},
        .describe = describe_gpt2,
+       .biases = Biases::kAll,
        .transposed = true},
       {kGraniteNames,
        "granite",
        {kEnds, kAttention, kFeedForwardNorm, kGatedMlp},
        describe_granite,
-       true},
+       true,
+       Biases::kLinears},
       {kStarcoder2Names,
        "starcoder2",
        {kEnds, kAttention, kFeedForwardNorm, kConvolutionMlp},
-       describe_starcoder2},
+       describe_starcoder2,
+       false,
+       Biases::kAll},
       {kOlmo2Names,
        "olmo2",
        {kEnds, kAttention, kHeadNorms, kPostNorms, kGatedMlp},
-       describe_olmo2},
+       describe_olmo2,
+       false,
+       Biases::kAttentionInputs,
+       true},
       {kStableLmNames,
        "stablelm",
        {kEnds, kAttention, kFeedForwardNorm, kGatedMlp},
-       describe_stablelm},
+       describe_stablelm,
+       false,
+       Biases::kNorms,
+       true},
       {.architectures = kNemotronNames,
        .name = "nemotron",
        .rules = {kEnds, kAttention, kFeedForwardNorm, kPlainMlp},
        .describe = describe_nemotron,
+       .biases = Biases::kAll,
+       .needs_head = true,
        .norms_add_one = true},
       {kSeedOssNames,
        "seed_oss",
        {kEnds, kAttention, kAttentionPostNorm, kGatedMlp},
        describe_gated},
-      {kPhiNames, "phi2", {kEnds, kAttention, kPhi}, describe_phi},
+      {kPhiNames, "phi2", {kEnds, kAttention, kPhi}, describe_phi, false, Biases::kAll, true},
       {.architectures = kGptNeoxNames,
        .name = "gptneox",
        .rules = {kGptNeox},
        .describe = describe_gpt_neox,
+       .biases = Biases::kAll,
+       .needs_head = true,
        .qkv_by_head = true},
       {kCohereNames, "command-r", {kEnds, kAttention, kGatedMlp}, describe_cohere},
   };

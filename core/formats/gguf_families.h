@@ -17,6 +17,9 @@ struct TensorRule {
   std::string_view to;
 };
 
+/// Which modules may have a bias beside the inputs of attention.
+enum class Biases { kAttentionInputs, kLinears, kNorms, kAll };
+
 /// How one family of models is written to GGUF, which has a layout for each (general.architecture).
 /// The facts are those of llama.cpp's graphs; an architecture stands here only when its logits were
 /// compared.
@@ -27,6 +30,9 @@ struct GgufFamily {
   void (*describe)(ModelMetadata& metadata) = nullptr;
   /// Rows of attn_q and attn_k are stored with the halves of the rotary dimensions interleaved.
   bool interleaves_rotary = false;
+  Biases biases = Biases::kAttentionInputs;
+  /// A model that ties its head to the embedding is written with both.
+  bool needs_head = false;
   /// Norm weights are stored with 1 added, which the model does when it computes.
   bool norms_add_one = false;
   /// Matrices of layers are stored [in, out] in the checkpoint.

@@ -97,6 +97,11 @@ class Planner {
                        .where = checkpoint_.path()});
       }
     }
+    const auto embedding = places_.find("token_embd.weight");
+    if (family_.needs_head && embedding != places_.end() && !places_.contains("output.weight")) {
+      places_["output.weight"] = embedding->second;
+      places_["output.weight"].name = "output.weight";
+    }
     std::vector<GgufTensorSource> sources;
     for (const auto& factors : metadata_.rope_factors()) sources.push_back(factor_source(factors));
     for (const auto& [name, place] : places_) {
@@ -124,7 +129,7 @@ class Planner {
         if (!match && prefix != std::string_view::npos)
           match =
               match_pattern(rule.from.substr(prefix + 1), std::string_view(name).substr(0, dot));
-        if (!match) continue;
+        if (!match || (suffix == ".bias" && !may_have_bias(rule))) continue;
         const std::string target = replace_layer(rule.to, match->layer) + suffix;
         Place& place = places_[target];
         place.name = target;
@@ -136,6 +141,19 @@ class Planner {
       }
     }
     return false;
+  }
+
+  bool may_have_bias(const TensorRule& rule) const {
+    const bool norm = rule.to.ends_with("norm");
+    const bool attention_input =
+        rule.to.starts_with("blk.#.attn_") && !norm && !rule.to.ends_with("attn_output");
+    switch (family_.biases) {
+      case Biases::kAttentionInputs: return attention_input;
+      case Biases::kLinears: return rule.to.starts_with("blk.") && !norm;
+      case Biases::kNorms: return attention_input || norm;
+      case Biases::kAll: break;
+    }
+    return true;
   }
 
   Change change_for(const TensorRule& rule, const std::string& suffix) const {
