@@ -62,7 +62,8 @@ prepare_python() {
   # The list is complete but for what tokenizers asks for to download files, which no test does.
   local dependencies=(--no-deps)
   if [ "$full" = yes ]; then dependencies=(); fi
-  "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"
+  # llama.cpp without its programs for images.
+  CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"
   printf '%s' "$stamp" >"$venv/.complete"
 }
 
