@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   attempt([&] {
     const espalier::GgufFile gguf(file.path());
     for (const espalier::GgufTensor& tensor : gguf.tensors()) {
-      constexpr std::int64_t kMost = 1 << 16;
+      constexpr std::int64_t kMost = 1 << 10;
       if (tensor.element_count() > kMost || !espalier::can_dequantize(tensor.type)) continue;
       std::vector<float> values(static_cast<std::size_t>(tensor.element_count()));
       espalier::dequantize(tensor.type, gguf.data(tensor), values);

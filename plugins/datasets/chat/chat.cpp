@@ -1,4 +1,5 @@
 // Conversations in OpenAI's or ShareGPT's layout, rendered by the model's chat template.
+#include "espalier/base/json.h"
 #include "espalier/data/conversation.h"
 #include "espalier/data/conversation_tokenizer.h"
 #include "espalier/data/record_dataset.h"
@@ -44,8 +45,17 @@ class Chat final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Chat>("chat",
-                               "conversations in JSON Lines, rendered by the chat template");
+  registrar.add<Dataset, Chat>("chat", "conversations in JSON Lines, rendered by the chat template")
+      .alias("nemo_automodel.components.datasets.llm.chat_dataset.ChatDataset", parse_json(R"({
+          "path_or_dataset_id": "path",
+          "mask_history": {"as": "mask", "values": {"true": "last_assistant", "false": null}},
+          "train_on_last_turn_only": {"as": "mask", "values": {"true": "last_assistant",
+                                                               "false": null}},
+          "answer_only_loss_mask": {"as": "mask", "values": {"true": null, "false": "all"}},
+          "start_of_turn_token": {"note": "it is read nowhere there either"},
+          "padding": {"values": {"false": "longest", "true": "longest",
+                 "\"longest\"": "longest", "\"max_length\"": "max_length"}}})")
+                                                                                    .as_table());
 }
 
 }  // namespace

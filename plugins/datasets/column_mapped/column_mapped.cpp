@@ -1,5 +1,6 @@
 // Instructions and answers from any columns of JSON or CSV files.
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_files.h"
 #include "espalier/sdk/plugin.h"
@@ -116,8 +117,17 @@ class ColumnMapped final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, ColumnMapped>(
-      "column_mapped", "prompts and answers from named columns of JSON or CSV files");
+  registrar
+      .add<Dataset, ColumnMapped>("column_mapped",
+                                  "prompts and answers from named columns of JSON or CSV files")
+      .alias(
+          "nemo_automodel.components.datasets.llm.column_mapped_text_instruction_dataset."
+          "ColumnMappedTextInstructionDataset",
+          parse_json(R"({
+          "path_or_dataset_id": "path", "use_hf_chat_template": "use_chat_template",
+          "padding": {"values": {"false": "longest", "true": "longest",
+                 "\"longest\"": "longest", "\"max_length\"": "max_length"}}})")
+              .as_table());
 }
 
 }  // namespace

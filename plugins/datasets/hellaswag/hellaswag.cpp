@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_dataset.h"
 #include "espalier/sdk/batch.h"
@@ -91,7 +92,11 @@ class HellaSwag final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, HellaSwag>("hellaswag", "contexts and their right endings");
+  registrar.add<Dataset, HellaSwag>("hellaswag", "contexts and their right endings")
+      .alias("nemo_automodel.components.datasets.llm.hellaswag.HellaSwag", parse_json(R"({
+          "path_or_dataset": "path", "num_samples_limit": "limit_dataset_samples",
+          "pad_to_max_length": {"note": "batches are padded to their longest sample"}})")
+                                                                               .as_table());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "blend.h"
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/plugin.h"
@@ -191,8 +192,13 @@ class Megatron final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Megatron>("megatron",
-                                   "pre-training data in Megatron's .bin and .idx files");
+  registrar
+      .add<Dataset, Megatron>("megatron", "pre-training data in Megatron's .bin and .idx files")
+      .alias("nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining",
+             parse_json(R"({"splits_to_build": {"as": "part", "values": {"\"train\"": "train",
+                                "\"validation\"": "validation", "\"test\"": "test"}},
+                            "index_mapping_dir": {"note": "the index is built in memory"}})")
+                 .as_table());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
+#include "espalier/base/json.h"
 #include "espalier/data/source_files.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/plugin.h"
@@ -187,7 +188,11 @@ class NanoGpt final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, NanoGpt>("nanogpt", "shards of tokens from nanoGPT's scripts");
+  registrar.add<Dataset, NanoGpt>("nanogpt", "shards of tokens from nanoGPT's scripts")
+      .alias("nemo_automodel.components.datasets.llm.nanogpt_dataset.NanogptDataset",
+             parse_json(R"({"file_pattern": "path",
+                            "shuffle_files": {"note": "dataloader.shuffle shuffles samples"}})")
+                 .as_table());
 }
 
 }  // namespace

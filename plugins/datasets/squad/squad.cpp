@@ -1,6 +1,7 @@
 // Questions about a text: SQuAD v1.1 as it is published (articles of paragraphs of questions), or
 // flattened to one record a question.
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/data/json_records.h"
 #include "espalier/data/prompt_answer.h"
 #include "espalier/data/record_files.h"
@@ -155,8 +156,14 @@ class Squad final : public RecordDataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Squad>("squad",
-                                "questions about a text with answers from it, as in SQuAD v1.1");
+  registrar
+      .add<Dataset, Squad>("squad", "questions about a text with answers from it, as in SQuAD v1.1")
+      .alias("nemo_automodel.components.datasets.llm.squad.make_squad_dataset", parse_json(R"({
+          "": {"use_chat_template": "@has_chat_template", "path": "squad"},
+          "dataset_name": "path", "fp8": {"note": "it has no effect there either"},
+          "padding": {"values": {"false": "longest", "true": "longest",
+                 "\"longest\"": "longest", "\"max_length\"": "max_length"}}})")
+                                                                                    .as_table());
 }
 
 }  // namespace
