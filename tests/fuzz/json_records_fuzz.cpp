@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         } catch (const espalier::Error& error) {
           if (error.code() == espalier::ErrorCode::kInternal) std::abort();
         }
-        records->where(i);
+        if (i == 0 || i + 1 == records->size()) records->where(i);
       }
     } catch (const espalier::Error& error) {
       if (error.code() == espalier::ErrorCode::kInternal) std::abort();
