@@ -96,7 +96,7 @@ int export_checkpoint(const ExportOptions& options, const std::string& output, b
 class TemporaryFolder {
  public:
   explicit TemporaryFolder(const std::string& output)
-      : path_(output + ".tmp." + std::to_string(::getpid())) {}
+      : path_(output + ".model.tmp." + std::to_string(::getpid())) {}
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   ~TemporaryFolder() {

@@ -95,9 +95,12 @@ void KeyRules::apply_table_rule(const Value& rule, const std::string& key, const
                      .where = value.position().to_string()});
       return;
     }
-    Table inner = KeyRules(keys->as_table(), nullptr, problems_, notes_)
-                      .translate(value, path, top, {"_target_"});
     const Value* as = rule.find("as");
+    const FieldSpec* field =
+        schema_ == nullptr ? nullptr : schema_->find(as != nullptr ? as->as_string() : key);
+    const SchemaSpec* fields = field == nullptr ? nullptr : field->table.get();
+    Table inner = KeyRules(keys->as_table(), fields, problems_, notes_)
+                      .translate(value, path, top, {"_target_"});
     if (as != nullptr && as->as_string() == ".") {
       for (auto& [name, member] : inner) put(name, std::move(member), out, top);
       return;
