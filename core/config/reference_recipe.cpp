@@ -58,7 +58,7 @@ bool is_switched_off(const Value& section) {
     const Value* value = section.find(key);
     if (value != nullptr && *value == Value(false)) return true;
   }
-  return section.is_null();
+  return false;
 }
 
 class Translator {
@@ -110,21 +110,31 @@ class Translator {
   }
 
   void translate_section(const std::string& key, const Value& value) {
-    const Section* section = find_section(key);
     if (key == "recipe" || is_objective_key(key)) return;
+    // What has a counterpart is switched off by it, all else by being left out.
+    const bool has_counterpart = reference_sections().find(key) != nullptr;
+    if (value.is_null() || (is_switched_off(value) && !has_counterpart)) return;
     if (key == "seed" || key == "output_dir" || key == "device") {
       out_.set(key, value);
     } else if (key == "rng" || key == "ci") {
       notes_.push_back("[" + key + "] is left out: the trainer of the reference does not read it");
-    } else if (is_switched_off(value)) {
-      return;
     } else if (key.starts_with("validation_dataloader")) {
       Table nowhere;
       translate_loader(key, value, nowhere);
       notes_.push_back("[" + key + "] is left out: validation data is loaded as training data is");
-    } else if (!value.is_table()) {
+    } else {
+      translate_table_section(key, value);
+    }
+  }
+
+  void translate_table_section(const std::string& key, const Value& value) {
+    const Section* section = find_section(key);
+    const Value* rules = reference_sections().find(key);
+    if (!value.is_table()) {
       add_unknown(key, value);
-    } else if (key == "model" || key == "teacher_model") {
+      return;
+    }
+    if (key == "model" || key == "teacher_model") {
       translate_model(key, value);
     } else if (key == "dataloader") {
       Table loader;
@@ -135,7 +145,7 @@ class Translator {
     } else if (section != nullptr && !section->interface.empty() && key != "objective" &&
                key != "kernels") {
       translate_component(key, value, std::string(section->interface));
-    } else if (const Value* rules = reference_sections().find(key)) {
+    } else if (rules != nullptr) {
       translate_host_section(key, value, *rules);
     } else {
       add_unknown(key, value);
@@ -171,13 +181,13 @@ class Translator {
         {"AutoModelForCausalLM", "auto"},
         {"AutoModelForSequenceClassification", "sequence_classification"},
         {"AutoModelForTokenClassification", "token_classification"}};
-    static const std::regex pattern(
+    static const std::regex kPattern(
         R"((nemo_automodel|transformers)(\.[a-z_.]+)?\.(NeMo)?(AutoModelFor\w+)\.(from_pretrained|from_config))");
     const Value* target = value.find("_target_");
     std::smatch match;
     const std::string text = target != nullptr && target->is_string() ? target->as_string() : "";
     const auto* task = std::end(kTasks);
-    if (std::regex_match(text, match, pattern)) {
+    if (std::regex_match(text, match, kPattern)) {
       task = std::find_if(std::begin(kTasks), std::end(kTasks),
                           [&](const auto& entry) { return match[4] == entry.first; });
     }
@@ -404,13 +414,13 @@ class Translator {
 };
 
 void substitute(Value& value, ProblemList& problems) {
-  static const std::regex reference(
+  static const std::regex kReference(
       R"(\$\{(?:oc\.env:)?([A-Za-z_][A-Za-z0-9_.]*)(?:,([^}]*))?\}|\$([A-Za-z_][A-Za-z0-9_.]*))");
   const SourcePosition position = value.position();
   const std::string text = value.as_string();
   std::string result;
   auto next = text.cbegin();
-  for (std::sregex_iterator found(text.begin(), text.end(), reference), end; found != end;
+  for (std::sregex_iterator found(text.begin(), text.end(), kReference), end; found != end;
        ++found) {
     const std::smatch& match = *found;
     const std::string name = match[1].matched ? match[1].str() : match[3].str();

@@ -70,8 +70,8 @@ constexpr const char* kSections = R"json({
 }  // namespace
 
 const Value& reference_sections() {
-  static const Value sections = parse_json(kSections, {.file = "reference_sections.cpp"});
-  return sections;
+  static const Value kTable = parse_json(kSections, {.file = "reference_sections.cpp"});
+  return kTable;
 }
 
 }  // namespace espalier::config

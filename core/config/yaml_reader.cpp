@@ -25,16 +25,16 @@ std::string without_underscores(std::string_view text) {
 }
 
 std::optional<Value> number(const std::string& text) {
-  static const std::regex integer(R"([-+]?(0|[1-9][0-9_]*))");
-  static const std::regex hexadecimal(R"([-+]?0x[0-9a-fA-F_]+)");
-  static const std::regex real(
+  static const std::regex kInteger(R"([-+]?(0|[1-9][0-9_]*))");
+  static const std::regex kHexadecimal(R"([-+]?0x[0-9a-fA-F_]+)");
+  static const std::regex kReal(
       R"([-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?)");
   constexpr std::size_t kLongest = 64;
   if (text.empty() || text.size() > kLongest) return std::nullopt;
   std::string digits = without_underscores(text);
   const bool negative = digits.front() == '-';
-  const bool hex = std::regex_match(text, hexadecimal);
-  if (hex || std::regex_match(text, integer)) {
+  const bool hex = std::regex_match(text, kHexadecimal);
+  if (hex || std::regex_match(text, kInteger)) {
     const std::size_t begin =
         static_cast<std::size_t>(digits.front() == '-' || digits.front() == '+') + (hex ? 2 : 0);
     std::int64_t value = 0;
@@ -44,7 +44,7 @@ std::optional<Value> number(const std::string& text) {
       return Value(negative ? -value : value);
     return std::nullopt;
   }
-  if (!std::regex_match(text, real)) return std::nullopt;
+  if (!std::regex_match(text, kReal)) return std::nullopt;
   if (digits.front() == '+') digits.erase(0, 1);
   double value = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);

@@ -76,6 +76,7 @@ TEST_F(AutomodelRecipes, KeysAndTargetsGetTheirCounterparts) {
   EXPECT_EQ(at(mock, "packed_sequence.packing_strategy"), "\"best_fit\"");
   EXPECT_EQ(at(mock, "distributed.activation_checkpointing"), "true");
   EXPECT_EQ(at(mock, "step_scheduler.local_batch_size"), "1");
+  EXPECT_EQ(at(mock, "checkpoint.enabled"), "false");
 }
 
 TEST_F(AutomodelRecipes, EverythingWithoutACounterpartIsSaidAtOnce) {
