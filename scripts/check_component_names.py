@@ -16,6 +16,8 @@ ALLOWED = {
     # What GGUF files call their layouts (general.architecture), tokenizers (tokenizer.ggml.model, .pre) and rotary
     # scalings; which plugin serves the imported model is decided by its config.json.
     "core/formats/gguf_": {"llama", "gpt2", "qwen2", "linear"},
+    "core/formats/gguf_families": {"qwen3", "smollm3", "gemma", "gemma2", "gemma3", "phi3", "granite", "starcoder2",
+                                   "olmo2", "stablelm", "nemotron", "seed_oss"},
     # The command of that name.
     "core/app/chat.cpp": {"chat"},
     "core/app/commands.cpp": {"chat"},

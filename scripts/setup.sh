@@ -23,9 +23,9 @@ done
 
 packages=(
   g++ cmake ninja-build ccache pkg-config unzip git python3 python3-pip python3-venv
-  clang-format clang-tidy lld binutils abigail-tools
+  clang clang-format clang-tidy lld binutils abigail-tools
   libboost-dev libboost-program-options-dev libboost-filesystem-dev
-  libtomlplusplus-dev libspdlog-dev libfmt-dev
+  libtomlplusplus-dev libyaml-cpp-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libsimdjson-dev libonig-dev libutf8proc-dev libzstd-dev zlib1g-dev
   libgtest-dev libgmock-dev
   libgloo-dev

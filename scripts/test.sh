@@ -2,9 +2,9 @@
 # Everything that a change has to pass: set-up, build, lint, sanitizers, tests. Ends with ctest's summary.
 #
 #   scripts/test.sh                  what CI runs; 60 minutes on two cores, caches empty
-#   scripts/test.sh --full           also clang-tidy over the whole tree, a build with clang, all faults of the fault
-#                                    tests, and the comparisons with Python's transformers
-#   scripts/test.sh --only build,tests    some phases: setup python build lint sanitizers clang tests
+#   scripts/test.sh --full           also clang-tidy over the whole tree, a build with clang, fuzzing, all faults of the
+#                                    fault tests, and the comparisons with Python's transformers and llama.cpp
+#   scripts/test.sh --only build,tests    some phases: setup python build lint sanitizers clang fuzz tests
 #   ESPALIER_CACHE=DIR               where downloads live (default ~/.cache/espalier), shared by all clones
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,7 +62,8 @@ prepare_python() {
   # The list is complete but for what tokenizers asks for to download files, which no test does.
   local dependencies=(--no-deps)
   if [ "$full" = yes ]; then dependencies=(); fi
-  "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"
+  # llama.cpp without its programs for images.
+  CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" "$venv/bin/pip" install -q --disable-pip-version-check "${dependencies[@]}" "${list[@]}"
   printf '%s' "$stamp" >"$venv/.complete"
 }
 
@@ -98,6 +99,9 @@ run_clang() {
   cmake --build --preset clang -j "$jobs"
 }
 
+# A minute for each parser.
+run_fuzz() { bash scripts/fuzz.sh 60; }
+
 # Last, so that ctest's summary closes the output.
 run_tests() {
   if [ ${#durations[@]} -gt 0 ]; then printf '%s\n' "so far:" "${durations[@]/#/  }"; fi
@@ -110,7 +114,10 @@ phase python prepare_python
 phase build run_build
 phase lint run_lint
 phase sanitizers run_sanitizers
-if [ "$full" = yes ]; then phase clang run_clang; fi
+if [ "$full" = yes ]; then
+  phase clang run_clang
+  phase fuzz run_fuzz
+fi
 if [ -n "$only" ] && [[ ",$only," != *",tests,"* ]]; then exit 0; fi
 printf '\n==> tests\n'
 run_tests || { printf '\ntest.sh: FAILED in phase tests\n' >&2; exit 1; }

@@ -5,6 +5,7 @@ namespace espalier::app {
 int run_adapter(const std::vector<std::string>& arguments);
 int run_chat(const std::vector<std::string>& arguments);
 int run_completion(const std::vector<std::string>& arguments);
+int run_convert(const std::vector<std::string>& arguments);
 int run_data(const std::vector<std::string>& arguments);
 int run_estimate(const std::vector<std::string>& arguments);
 int run_export(const std::vector<std::string>& arguments);
@@ -36,9 +37,10 @@ std::span<const Command> commands() {
       {"template", "render a chat with a model's template", run_template},
       {"adapter", "merge, unmerge, extract and inspect adapters", run_adapter},
       {"estimate", "what a rank of many would hold and send", run_estimate},
-      {"export", "make a model folder of a checkpoint", run_export},
+      {"export", "make a model folder or GGUF file of a checkpoint", run_export},
       {"import", "turn a GGUF file into a model folder", run_import},
       {"kernels", "list, check and time kernel packs", run_kernels},
+      {"convert", "write a model folder in another type or shards", run_convert},
       {"data", "look at the data of a recipe", run_data},
       {"recipe", "write, check and compare recipes, schema for editors", run_recipe},
       {"plugins", "list, inspect, explain, validate and make plugins", run_plugins},

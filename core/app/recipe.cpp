@@ -10,8 +10,10 @@
 #include "app/recipe_new.h"
 #include "config/flat_tree.h"
 #include "config/json_schema.h"
+#include "config/reference_recipe.h"
 #include "config/toml.h"
 #include "espalier/base/error.h"
+#include "espalier/base/file.h"
 #include "espalier/base/json.h"
 
 namespace espalier::app {
@@ -47,6 +49,22 @@ int print_difference(const config::ResolvedRecipe& first, const config::Resolved
   return 0;
 }
 
+/// A recipe of Automodel, or one in YAML, as a TOML file without defaults.
+int convert(const config::Recipe& recipe, const plugin::Catalog& catalog,
+            const std::string& output) {
+  const auto translated = recipe.reference
+                              ? config::translate_reference_recipe(recipe.tree, catalog)
+                              : config::TranslatedRecipe{recipe.tree, {}};
+  config::resolve_recipe({recipe.path, translated.tree}, catalog);  // says what is wrong with it
+  for (const std::string& note : translated.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  const std::string text = config::dump_toml(translated.tree);
+  if (output.empty())
+    std::fputs(text.c_str(), stdout);
+  else
+    write_file_atomically(output, text);
+  return 0;
+}
+
 }  // namespace
 
 int run_recipe(const std::vector<std::string>& arguments) {
@@ -55,19 +73,21 @@ int run_recipe(const std::vector<std::string>& arguments) {
   std::string action;
   std::string recipe;
   std::string second;
+  std::string output;
   bool json = false;
   std::vector<std::string> overrides;
   plugin::CatalogOptions plugins;
-  Options options("recipe new ... | check RECIPE | diff RECIPE RECIPE | schema",
-                  "Looks at recipes without running them; no plugin code runs. check prints the "
-                  "recipe with every default filled in, or all that is wrong with it. diff shows "
-                  "in which settings two recipes differ, defaults included. schema prints a JSON "
-                  "Schema of recipes with the settings of all plugins, for editors. new writes a "
-                  "recipe for a model and "
-                  "data: espalier recipe new --help.");
-  options.positional("ACTION", action, {"check", "diff", "schema", "new"}, "what to do")
-      .positional("RECIPE", recipe, "a recipe, a TOML file", false)
+  Options options(
+      "recipe new ... | check RECIPE | convert RECIPE | diff RECIPE RECIPE | schema",
+      "Looks at recipes without running them; no plugin code runs. check prints the recipe with "
+      "every default filled in, or all that is wrong with it. convert writes a recipe of NeMo "
+      "Automodel, or another one in YAML, as TOML. diff shows in which settings two recipes "
+      "differ, defaults included. schema prints a JSON Schema of recipes with the settings of all "
+      "plugins, for editors. new writes a recipe for a model and data: espalier recipe new --help.");
+  options.positional("ACTION", action, {"check", "convert", "diff", "schema", "new"}, "what to do")
+      .positional("RECIPE", recipe, "a recipe, a TOML or YAML file", false)
       .positional("SECOND", second, "diff: the other recipe", false)
+      .value("output", output, "convert: the TOML file to write; default: print it")
       .flag("json", json, "check, diff: print JSON")
       .overrides(overrides, "check: set a key of the recipe", {"seed", "device", "output_dir"});
   add_plugin_options(options, plugins);
@@ -82,6 +102,7 @@ int run_recipe(const std::vector<std::string>& arguments) {
     throw_bad_input(
         "recipe " + action + " needs " + (action == "diff" ? "two recipes" : "one recipe"), {}, {},
         "the command line");
+  if (action == "convert") return convert(config::load_recipe(recipe, overrides), catalog, output);
   const auto resolved = [&](const std::string& path, const std::vector<std::string>& changes) {
     return config::resolve_recipe(config::load_recipe(path, changes), catalog);
   };

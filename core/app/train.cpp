@@ -122,7 +122,9 @@ int run_train(const std::vector<std::string>& arguments) {
       "[--dry-run] [--quiet]",
       kText);
   processes.declare(options);
-  options.positional("RECIPE", recipe_path, "the recipe, a TOML file")
+  options
+      .positional("RECIPE", recipe_path,
+                  "the recipe, a TOML file, or a YAML file of NeMo Automodel")
       .value("resume", resume,
              "auto: from the newest checkpoint; never: from the start, and checkpoints that are "
              "there go; DIR: from that checkpoint")

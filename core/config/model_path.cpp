@@ -23,9 +23,9 @@ fs::path hub_cache() {
   return fs::path(user == nullptr ? "." : user) / ".cache" / "huggingface" / "hub";
 }
 
-/// "org/name" -> "models--org--name".
-std::string cache_folder_name(const std::string& id) {
-  std::string name = "models--";
+/// "models", "org/name" -> "models--org--name".
+std::string cache_folder_name(const std::string& kind, const std::string& id) {
+  std::string name = kind + "--";
   for (const char c : id) {
     if (c == '/') {
       name += "--";
@@ -73,7 +73,7 @@ std::string resolve_model_path(const std::string& model) {
   const std::size_t at = model.find('@');
   const std::string id = model.substr(0, at);
   const std::string revision = at == std::string::npos ? "main" : model.substr(at + 1);
-  const fs::path cached = hub_cache() / cache_folder_name(id);
+  const fs::path cached = hub_cache() / cache_folder_name("models", id);
   if (!fs::is_directory(cached)) {
     throw_bad_input("there is no model '" + model + "'", {},
                     "a folder, or a hub id in the local cache",
@@ -92,6 +92,14 @@ std::string resolve_model_path(const std::string& model) {
         cached.string());
   }
   return snapshot.string();
+}
+
+std::string find_cached_dataset(const std::string& id) {
+  const fs::path cached = hub_cache() / cache_folder_name("datasets", id);
+  const fs::path reference = cached / "refs" / "main";
+  if (!fs::is_regular_file(reference)) return {};
+  const fs::path snapshot = cached / "snapshots" / trimmed(read_file(reference.string()));
+  return fs::is_directory(snapshot) ? snapshot.string() : std::string();
 }
 
 }  // namespace espalier::config

@@ -9,4 +9,7 @@ namespace espalier::config {
 /// ~/.cache/huggingface/hub). Throws Error(kBadInput) that says where it looked.
 std::string resolve_model_path(const std::string& model);
 
+/// The newest snapshot of the dataset `id` in the same cache; empty where there is none.
+std::string find_cached_dataset(const std::string& id);
+
 }  // namespace espalier::config

@@ -3,18 +3,28 @@
 #include <algorithm>
 
 #include "config/overrides.h"
+#include "config/reference_recipe.h"
 #include "config/substitution.h"
 #include "config/toml.h"
+#include "config/yaml_reader.h"
 #include "espalier/base/file.h"
 
 namespace espalier::config {
 
 Recipe parse_recipe(std::string_view text, const std::string& path,
                     const std::vector<std::string>& overrides) {
-  Recipe recipe{path, parse_toml(text, path)};
+  const bool yaml = path.ends_with(".yaml") || path.ends_with(".yml");
+  Recipe recipe{path, yaml ? parse_yaml(text, path) : parse_toml(text, path)};
+  if (!recipe.tree.is_table())
+    throw_bad_input("a recipe is a table of sections", std::string(type_phrase(recipe.tree.type())),
+                    "sections with keys", path);
+  recipe.reference = yaml && is_reference_recipe(recipe.tree);
   ProblemList problems;
   apply_overrides(recipe.tree, overrides, problems);
-  substitute_environment(recipe.tree, problems);
+  if (recipe.reference)
+    substitute_reference_environment(recipe.tree, problems);
+  else
+    substitute_environment(recipe.tree, problems);
   problems.throw_if_any();
   return recipe;
 }

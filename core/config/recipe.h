@@ -14,9 +14,13 @@ namespace espalier::config {
 struct Recipe {
   std::string path;
   Value tree;  ///< a table; every value knows where it was written
+  /// In the form of NeMo Automodel; resolve_recipe translates it.
+  bool reference = false;
 };
 
-/// `overrides` are words like "--optimizer.lr=2e-4". Throws Error with all problems.
+/// `overrides` are words like "--optimizer.lr=2e-4". A name that ends in .yaml or .yml is read as
+/// YAML: in our form, or in Automodel's, where overrides name its keys. Throws Error with all
+/// problems.
 Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides = {});
 
 /// The same for a text; `path` is for messages.

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "config/recipe.h"
+#include "config/reference_recipe.h"
 #include "config/sections.h"
 #include "espalier/base/suggest.h"
 
@@ -268,7 +269,13 @@ class Resolver {
 }  // namespace
 
 ResolvedRecipe resolve_recipe(const Recipe& recipe, const Catalog& catalog) {
-  return Resolver(recipe, catalog).run();
+  if (!recipe.reference) return Resolver(recipe, catalog).run();
+  TranslatedRecipe translated = translate_reference_recipe(recipe.tree, catalog);
+  const Recipe native{recipe.path, std::move(translated.tree)};
+  ResolvedRecipe resolved = Resolver(native, catalog).run();
+  resolved.warnings.insert(resolved.warnings.begin(), translated.notes.begin(),
+                           translated.notes.end());
+  return resolved;
 }
 
 }  // namespace espalier::config

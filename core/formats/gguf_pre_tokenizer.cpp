@@ -130,7 +130,63 @@ constexpr Row kRows[] = {
     {"deepseek-coder", deepseek_coder},
 };
 
+/// \" is a quotation mark in a pattern, as it is without the backslash.
+std::string without_needless_escapes(std::string pattern) {
+  for (std::size_t i = pattern.find("\\\""); i != std::string::npos; i = pattern.find("\\\"", i))
+    pattern.erase(i, 1);
+  return pattern;
+}
+
+/// Without what does not change where texts are split.
+Value essence(const Value& component) {
+  if (!component.is_table()) return component;
+  Table kept;
+  for (const auto& [key, value] : component.as_table()) {
+    if (key == "trim_offsets" || value.is_null()) continue;
+    if (value.is_array()) {
+      Array parts;
+      for (const Value& part : value.as_array()) parts.push_back(essence(part));
+      if (parts.empty()) return {};  // a sequence of nothing
+      if (parts.size() == 1) return parts.front();
+      kept.set(key, std::move(parts));
+    } else if (key == "Regex" && value.is_string()) {
+      kept.set(key, without_needless_escapes(value.as_string()));
+    } else {
+      kept.set(key, value.is_table() ? essence(value) : value);
+    }
+  }
+  return kept;
+}
+
+/// Equal but for the order of keys.
+bool same(const Value& left, const Value& right) {
+  if (left.is_table() && right.is_table()) {
+    if (left.as_table().size() != right.as_table().size()) return false;
+    return std::all_of(left.as_table().begin(), left.as_table().end(), [&](const auto& entry) {
+      const Value* other = right.find(entry.first);
+      return other != nullptr && same(entry.second, *other);
+    });
+  }
+  if (left.is_array() && right.is_array()) {
+    return std::equal(left.as_array().begin(), left.as_array().end(), right.as_array().begin(),
+                      right.as_array().end(), same);
+  }
+  return left == right;
+}
+
 }  // namespace
+
+std::optional<std::string_view> name_pre_tokenizer(const Value& normalizer,
+                                                   const Value& pre_tokenizer, bool ignore_merges) {
+  for (const Row& row : kRows) {
+    const PreTokenizerLayout layout = row.make();
+    if (layout.ignore_merges == ignore_merges &&
+        same(essence(layout.normalizer), essence(normalizer)) &&
+        same(essence(layout.pre_tokenizer), essence(pre_tokenizer)))
+      return row.name;
+  }
+  return std::nullopt;
+}
 
 std::optional<PreTokenizerLayout> find_pre_tokenizer(std::string_view name) {
   const auto* row = std::find_if(std::begin(kRows), std::end(kRows),

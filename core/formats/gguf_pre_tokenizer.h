@@ -21,4 +21,9 @@ struct PreTokenizerLayout {
 /// Empty for a name that is not known.
 std::optional<PreTokenizerLayout> find_pre_tokenizer(std::string_view name);
 
+/// The name for the normalizer, pre-tokenizer and merge rule of a tokenizer.json; empty when none
+/// of those that are known does the same.
+std::optional<std::string_view> name_pre_tokenizer(const Value& normalizer,
+                                                   const Value& pre_tokenizer, bool ignore_merges);
+
 }  // namespace espalier::formats

@@ -6,6 +6,7 @@
 #include "espalier/base/error.h"
 #include "espalier/base/gguf_dequantize.h"
 #include "espalier/base/half_precision.h"
+#include "formats/float_encoding.h"
 
 namespace espalier::formats {
 namespace {
@@ -103,20 +104,6 @@ bool holds_exactly(const GgufFile& file, const TensorMapping& mapping, DType dty
   return exact;
 }
 
-void write_narrow(std::span<const float> values, DType dtype, const std::string& name,
-                  const TensorSink& sink) {
-  std::vector<std::uint16_t> converted(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    converted[i] = narrow(values[i], dtype);
-    if (std::isinf(widen(converted[i], dtype)) && std::isfinite(values[i])) {
-      throw_bad_input("a weight is too large for " + std::string(dtype_config_name(dtype)),
-                      std::to_string(values[i]), {}, "tensor '" + name + "'",
-                      "import with --dtype bfloat16 or float32");
-    }
-  }
-  sink(std::as_bytes(std::span<const std::uint16_t>(converted)));
-}
-
 }  // namespace
 
 DType exact_dtype(const GgufFile& file, const std::vector<TensorMapping>& tensors) {
@@ -145,11 +132,7 @@ std::vector<TensorSource> tensor_sources(const GgufFile& file,
                        .shape = mapping.source->shape,
                        .write = [&file, &mapping, dtype](const TensorSink& sink) {
                          for_each_chunk(file, mapping, [&](std::span<const float> values) {
-                           if (dtype == DType::kF32) {
-                             sink(std::as_bytes(values));
-                           } else {
-                             write_narrow(values, dtype, mapping.name, sink);
-                           }
+                           encode_floats(values, dtype, mapping.name, sink);
                          });
                        }});
   }

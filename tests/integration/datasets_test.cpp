@@ -232,6 +232,41 @@ TEST_F(ChatDataset, ToolsReasoningAndOtherKeysReachTheTemplate) {
             "[look]user:where now:;hm||call_0 function look {\"at\": 1}tool:here:call_0;");
 }
 
+TEST_F(ChatDataset, ReasoningIsNotLearntOnRequest) {
+  const char* const thinks =
+      "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+      "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+      "{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor "
+      "%}";
+  const char* const record =
+      R"({"messages": [{"role": "user", "content": "why"},
+          {"role": "assistant", "content": "so", "reasoning_content": "since it is"},
+          {"role": "user", "content": "and"},
+          {"role": "assistant", "content": "then", "reasoning_content": "as it was"},
+          {"role": "user", "content": "thus"}, {"role": "assistant", "content": "well"}]})";
+  EXPECT_EQ(
+      learnt_of(record, {}, thinks),
+      "<think>since it is</think>so<|im_end|><think>as it was</think>then<|im_end|>well<|im_end|>");
+  const Table masked = table_of({{"mask_reasoning_content", true}});
+  EXPECT_EQ(learnt_of(record, masked, thinks), "so<|im_end|>then<|im_end|>well<|im_end|>");
+  const Sample sample = open(record, masked, thinks)->get(0);
+  EXPECT_EQ(sample.input_ids, open(record, {}, thinks)->get(0).input_ids);
+}
+
+TEST_F(ChatDataset, LinesThatAreNoJsonAreLeftOutOnRequest) {
+  const std::string good =
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})";
+  const std::string lines = "{broken\n" + good + "\n\n[1]\n" + good + "\nmore\n";
+  EXPECT_THROW(open(lines), Error);
+  const auto dataset = open(lines, table_of({{"skip_invalid_samples", true}}));
+  EXPECT_EQ(dataset->size(), 2);
+  EXPECT_EQ(learnt(dataset->get(1), *context_.tokenizer), "b<|im_end|>\n");
+  // A record without an answer is no broken line.
+  EXPECT_THROW(open(lines + R"({"messages": [{"role": "user", "content": "a"}]})",
+                    table_of({{"skip_invalid_samples", true}})),
+               Error);
+}
+
 TEST_F(ChatDataset, ShareGptSpeakersAndSystemTextBecomeMessages) {
   const char* const shows = "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}";
   const auto dataset = open(R"({"system": "s", "conversations": [{"from": "human", "value": "h"},

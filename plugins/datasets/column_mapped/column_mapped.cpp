@@ -131,7 +131,15 @@ void register_components(Registrar& registrar) {
        {"fields": ["prompt", "response"], "settings": {"path": "{path}", "column_mapping": {"question": "prompt", "answer": "response"}}},
        {"fields": ["question", "answer"], "settings": {"path": "{path}", "column_mapping": {"question": "question", "answer": "answer"}}},
        {"fields": ["query", "response"], "settings": {"path": "{path}", "column_mapping": {"question": "query", "answer": "response"}}},
-       {"fields": ["input", "output"], "settings": {"path": "{path}", "column_mapping": {"question": "input", "answer": "output"}}}])"));
+       {"fields": ["input", "output"], "settings": {"path": "{path}", "column_mapping": {"question": "input", "answer": "output"}}}])"))
+      .alias(
+          "nemo_automodel.components.datasets.llm.column_mapped_text_instruction_dataset."
+          "ColumnMappedTextInstructionDataset",
+          parse_json(R"({
+          "path_or_dataset_id": "path", "use_hf_chat_template": "use_chat_template",
+          "padding": {"values": {"false": "longest", "true": "longest",
+                 "\"longest\"": "longest", "\"max_length\"": "max_length"}}})")
+              .as_table());
 }
 
 }  // namespace

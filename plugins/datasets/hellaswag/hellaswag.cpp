@@ -93,7 +93,11 @@ class HellaSwag final : public RecordDataset {
 
 void register_components(Registrar& registrar) {
   registrar.add<Dataset, HellaSwag>("hellaswag", "contexts and their right endings")
-      .property("recognises", parse_json(R"([{"fields": ["ctx", "endings", "label"]}])"));
+      .property("recognises", parse_json(R"([{"fields": ["ctx", "endings", "label"]}])"))
+      .alias("nemo_automodel.components.datasets.llm.hellaswag.HellaSwag", parse_json(R"({
+          "path_or_dataset": "path", "num_samples_limit": "limit_dataset_samples",
+          "pad_to_max_length": {"note": "batches are padded to their longest sample"}})")
+                                                                               .as_table());
 }
 
 }  // namespace

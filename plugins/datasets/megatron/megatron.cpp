@@ -197,7 +197,12 @@ void register_components(Registrar& registrar) {
       .property(
           "recognises",
           parse_json(
-              R"([{"endings": [".bin"], "beside": ".idx", "settings": {"paths": "{stem}", "seq_length": "{length}"}}])"));
+              R"([{"endings": [".bin"], "beside": ".idx", "settings": {"paths": "{stem}", "seq_length": "{length}"}}])"))
+      .alias("nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining",
+             parse_json(R"({"splits_to_build": {"as": "part", "values": {"\"train\"": "train",
+                                "\"validation\"": "validation", "\"test\"": "test"}},
+                            "index_mapping_dir": {"note": "the index is built in memory"}})")
+                 .as_table());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Random tokens, for measuring speed without data.
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/base/random.h"
 #include "espalier/sdk/dataset.h"
 #include "espalier/sdk/plugin.h"
@@ -76,7 +77,11 @@ class Mock final : public Dataset {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Dataset, Mock>("mock", "random tokens, for measuring speed");
+  registrar.add<Dataset, Mock>("mock", "random tokens, for measuring speed")
+      .alias("nemo_automodel.components.datasets.llm.mock_iterable_dataset.MockIterableDataset",
+             parse_json(R"({"seq_len": "seq_length",
+                            "batch_size": {"note": "step_scheduler.local_batch_size counts"}})")
+                 .as_table());
 }
 
 }  // namespace

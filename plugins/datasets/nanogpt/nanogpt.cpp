@@ -192,7 +192,11 @@ void register_components(Registrar& registrar) {
       .property(
           "recognises",
           parse_json(
-              R"([{"endings": [".bin"], "settings": {"path": "{path}", "seq_len": "{length}"}}])"));
+              R"([{"endings": [".bin"], "settings": {"path": "{path}", "seq_len": "{length}"}}])"))
+      .alias("nemo_automodel.components.datasets.llm.nanogpt_dataset.NanogptDataset",
+             parse_json(R"({"file_pattern": "path",
+                            "shuffle_files": {"note": "dataloader.shuffle shuffles samples"}})")
+                 .as_table());
 }
 
 }  // namespace

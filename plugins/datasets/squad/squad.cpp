@@ -159,7 +159,13 @@ void register_components(Registrar& registrar) {
   registrar
       .add<Dataset, Squad>("squad", "questions about a text with answers from it, as in SQuAD v1.1")
       .property("recognises", parse_json(R"([{"fields": ["context", "question", "answers"]},
-       {"fields": ["data"]}])"));
+       {"fields": ["data"]}])"))
+      .alias("nemo_automodel.components.datasets.llm.squad.make_squad_dataset", parse_json(R"({
+          "": {"use_chat_template": "@has_chat_template", "path": "squad"},
+          "dataset_name": "path", "fp8": {"note": "it has no effect there either"},
+          "padding": {"values": {"false": "longest", "true": "longest",
+                 "\"longest\"": "longest", "\"max_length\"": "max_length"}}})")
+                                                                                    .as_table());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "espalier/base/json.h"
 #include "espalier/ops/cross_entropy_config.h"
 #include "espalier/sdk/loss.h"
 #include "espalier/sdk/plugin.h"
@@ -131,12 +132,17 @@ void register_components(Registrar& registrar) {
   registrar
       .add<Loss, ChunkedCrossEntropy>("chunked_cross_entropy",
                                       "cross entropy a few rows at a time, logits whole")
-      .alias("nemo_automodel.components.loss.chunked_ce.ChunkedCrossEntropy");
+      .alias("nemo_automodel.components.loss.chunked_ce.ChunkedCrossEntropy",
+             parse_json(R"({"reduction": {"only": "sum"},
+                            "compile": {"note": "nothing is compiled"}})")
+                 .as_table());
   registrar
       .add<Loss, FusedLinearCrossEntropy>(
           "fused_linear_cross_entropy",
           "output projection and cross entropy in one, no whole logits")
-      .alias("nemo_automodel.components.loss.linear_ce.FusedLinearCrossEntropy");
+      .alias("nemo_automodel.components.loss.linear_ce.FusedLinearCrossEntropy",
+             parse_json(R"({"reduction": {"only": "sum"}, "logit_softcapping": "soft_cap"})")
+                 .as_table());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Cross entropy over labelled positions. Rows without a label never reach the output projection,
 // which is most of them in instruction data. Memory: logits of the labelled rows, float32, once.
+#include "espalier/base/json.h"
 #include "espalier/ops/cross_entropy_config.h"
 #include "espalier/sdk/loss.h"
 #include "espalier/sdk/plugin.h"
@@ -39,7 +40,9 @@ void register_components(Registrar& registrar) {
       .add<Loss, MaskedCrossEntropy>("masked_cross_entropy",
                                      "cross entropy over positions whose label is not -100")
       .property("default_for", "loss_fn")
-      .alias("nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy");
+      .alias("nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy",
+             parse_json(R"({"fp32_upcast": {"only": true}, "reduction": {"only": "sum"}})")
+                 .as_table());
 }
 
 }  // namespace

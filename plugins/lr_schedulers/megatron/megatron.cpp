@@ -7,6 +7,7 @@
 #include <string>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/sdk/lr_scheduler.h"
 #include "espalier/sdk/plugin.h"
 
@@ -15,10 +16,11 @@ namespace {
 
 struct MegatronConfig {
   std::string lr_decay_style = "linear";
-  std::int64_t lr_warmup_steps = 0;
+  std::optional<std::int64_t> lr_warmup_steps;
   std::optional<std::int64_t> lr_decay_steps;
-  double init_lr = 0.0;
-  double min_lr = 0.0;
+  std::optional<double> init_lr;
+  std::optional<double> min_lr;
+  bool automodel_defaults = false;
   std::int64_t wsd_decay_steps = 0;
   std::string lr_wsd_decay_style = "exponential";
 
@@ -28,15 +30,20 @@ struct MegatronConfig {
         .field("lr_decay_style", &C::lr_decay_style,
                "shape of the fall; WSD stays at the base rate and falls at the end")
         .one_of({"constant", "linear", "cosine", "inverse-square-root", "WSD"})
-        .field("lr_warmup_steps", &C::lr_warmup_steps, "steps in which the rate rises from init_lr")
+        .field("lr_warmup_steps", &C::lr_warmup_steps,
+               "steps in which the rate rises from init_lr; left out: none")
         .at_least(0)
         .field("lr_decay_steps", &C::lr_decay_steps,
                "step at which the fall ends, warm-up included; default: all steps")
         .at_least(1)
-        .field("init_lr", &C::init_lr, "rate of the first step of the warm-up")
+        .field("init_lr", &C::init_lr, "rate of the first step of the warm-up; left out: 0")
         .at_least(0)
-        .field("min_lr", &C::min_lr, "rate at the end")
+        .field("min_lr", &C::min_lr, "rate at the end; left out: 0")
         .at_least(0)
+        .field(
+            "automodel_defaults", &C::automodel_defaults,
+            "what is left out is as in NeMo Automodel: a warm-up of a tenth of all steps, at most "
+            "1000, from 0.1 to 0.01 of the base rate")
         .field("wsd_decay_steps", &C::wsd_decay_steps, "steps of the fall of WSD")
         .at_least(0)
         .field("lr_wsd_decay_style", &C::lr_wsd_decay_style, "shape of the fall of WSD")
@@ -55,22 +62,24 @@ class MegatronSchedule final : public LrScheduler {
       throw_bad_input("the schedule WSD has no fall", "wsd_decay_steps = 0", "1 or more",
                       "wsd_decay_steps");
     }
-    if (config_.lr_decay_steps && *config_.lr_decay_steps <= config_.lr_warmup_steps) {
+    const std::int64_t warmup = config_.lr_warmup_steps.value_or(0);
+    if (config_.lr_decay_steps && *config_.lr_decay_steps <= warmup) {
       throw_bad_input("the fall ends before the warm-up does",
                       std::to_string(*config_.lr_decay_steps),
-                      "more than lr_warmup_steps = " + std::to_string(config_.lr_warmup_steps),
-                      "lr_decay_steps");
+                      "more than lr_warmup_steps = " + std::to_string(warmup), "lr_decay_steps");
     }
   }
 
   double lr(std::int64_t step, double base_lr, std::int64_t total_steps) const override {
-    const std::int64_t warmup = config_.lr_warmup_steps;
+    constexpr std::int64_t kLongestWarmup = 1000;
+    const bool filled = config_.automodel_defaults;
+    const std::int64_t warmup =
+        config_.lr_warmup_steps.value_or(filled ? std::min(kLongestWarmup, total_steps / 10) : 0);
     const std::int64_t decay = config_.lr_decay_steps.value_or(total_steps);
-    const double low = config_.min_lr;
-    if (warmup > 0 && step <= warmup) {
-      return config_.init_lr +
-             (base_lr - config_.init_lr) * static_cast<double>(step) / static_cast<double>(warmup);
-    }
+    const double first = config_.init_lr.value_or(filled ? 0.1 * base_lr : 0);
+    const double low = config_.min_lr.value_or(filled ? 0.01 * base_lr : 0);
+    if (warmup > 0 && step <= warmup)
+      return first + (base_lr - first) * static_cast<double>(step) / static_cast<double>(warmup);
     if (config_.lr_decay_style == "constant") return base_lr;
     if (step > decay) return low;
     if (config_.lr_decay_style == "inverse-square-root") {
@@ -105,8 +114,14 @@ class MegatronSchedule final : public LrScheduler {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<LrScheduler, MegatronSchedule>(
-      "megatron", "the schedule of Megatron-LM: a warm-up and one of five shapes");
+  registrar
+      .add<LrScheduler, MegatronSchedule>(
+          "megatron", "the schedule of Megatron-LM: a warm-up and one of five shapes")
+      .alias("nemo_automodel.components.optim.scheduler.OptimizerParamScheduler",
+             parse_json(R"({"": {"lr_decay_style": "cosine", "automodel_defaults": true},
+                            "use_checkpoint_opt_param_scheduler": {"only": false},
+                            "override_opt_param_scheduler": {"only": false}})")
+                 .as_table());
 }
 
 }  // namespace

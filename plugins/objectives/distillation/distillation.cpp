@@ -7,6 +7,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/plugin.h"
 
@@ -98,7 +99,16 @@ class Distillation final : public Objective {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<Objective, Distillation>("distillation", "learn from the labels and a teacher");
+  registrar.add<Objective, Distillation>("distillation", "learn from the labels and a teacher")
+      .alias("nemo_automodel.recipes.llm.kd.KnowledgeDistillationRecipeForNextTokenPrediction",
+             parse_json(R"({"kd_ratio": "kd_ratio", "temperature": "temperature",
+                 "offload_teacher_model": {"only": false}, "separate_meshes": {"only": false},
+                 "kd_loss_fn": {"as": ".",
+                     "targets": ["nemo_automodel.components.loss.kd_loss.KDLoss"],
+                     "keys": {"temperature": "temperature", "ignore_index": {"only": -100},
+                              "fp32_upcast": {"only": true},
+                              "chunk_size": {"note": "says how much is computed at once"}}}})")
+                 .as_table());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Next-token prediction: sum over labelled tokens of the loss, divided by the label tokens of the
 // whole step, plus the model's own auxiliary terms averaged over micro-batches.
+#include "espalier/base/json.h"
 #include "espalier/sdk/objective.h"
 #include "espalier/sdk/plugin.h"
 
@@ -31,6 +32,7 @@ class LanguageModeling final : public Objective {
 
 void register_components(Registrar& registrar) {
   registrar.add<Objective, LanguageModeling>("language_modeling", "predict the next token")
+      .alias("nemo_automodel.recipes.llm.train_ft.TrainFinetuneRecipeForNextTokenPrediction")
       .property("default_for", "objective");
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 
+#include "espalier/base/json.h"
 #include "espalier/sdk/optimizer.h"
 #include "espalier/sdk/plugin.h"
 #include "state_dtype.h"
@@ -103,12 +104,26 @@ class Adam final : public AdamBase {
   }
 };
 
+/// What PyTorch's constructor takes beside our settings; `weight_decay` is its default.
+Table torch_keys(double weight_decay) {
+  Table keys = parse_json(R"({"amsgrad": {"only": false}, "maximize": {"only": false},
+                              "fused": {"note": "the update is one loop here"},
+                              "foreach": {"note": "the update is one loop here"},
+                              "capturable": {"note": "says how the update is launched"},
+                              "differentiable": {"only": false}})")
+                   .as_table();
+  Table defaults;
+  defaults.set("weight_decay", weight_decay);
+  keys.set("", std::move(defaults));
+  return keys;
+}
+
 void register_components(Registrar& registrar) {
   registrar.add<Optimizer, AdamW>("adamw", "Adam with decoupled weight decay")
       .property("default_for", "optimizer")
-      .alias("torch.optim.AdamW");
+      .alias("torch.optim.AdamW", torch_keys(0.01));
   registrar.add<Optimizer, Adam>("adam", "Adam; weight decay is added to the gradient (L2)")
-      .alias("torch.optim.Adam");
+      .alias("torch.optim.Adam", torch_keys(0));
 }
 
 }  // namespace

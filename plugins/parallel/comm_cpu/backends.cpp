@@ -73,13 +73,15 @@ class Automatic final : public ConfiguredBackend<GlooConfig> {
 };
 
 void register_components(Registrar& registrar) {
-  registrar.add<CommBackend, Gloo>("gloo", "collectives over TCP");
+  registrar.add<CommBackend, Gloo>("gloo", "collectives over TCP").alias("gloo");
   registrar.add<CommBackend, SharedMemory>("shared_memory",
                                            "collectives of ranks on one host, through its memory");
   registrar
       .add<CommBackend, Automatic>(
           "host_or_network", "through shared memory where a group is on one host, else over TCP")
-      .property("default_for", "dist_env");
+      .property("default_for", "dist_env")
+      .alias("nccl")
+      .alias("default");
 }
 
 }  // namespace

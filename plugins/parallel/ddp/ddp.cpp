@@ -7,6 +7,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "espalier/base/json.h"
 #include "espalier/parallel/activation_checkpointing.h"
 #include "espalier/parallel/gradient_buckets.h"
 #include "espalier/sdk/parallel_strategy.h"
@@ -85,10 +86,21 @@ class Ddp final : public ParallelStrategy {
 };
 
 void register_components(Registrar& registrar) {
+  const Table keys =
+      parse_json(
+          R"({"dp_size": {"note": "it follows from the number of ranks"}, "tp_size": {"only": 1},
+                 "cp_size": {"only": 1}, "pp_size": {"only": 1}, "ep_size": {"only": 1},
+                 "dp_replicate_size": {"only": 1}, "sequence_parallel": {"only": false}, "activation_checkpointing": {"values": {"true": true, "false": false,
+                     "\"full\"": true, "\"on\"": true, "\"off\"": false}},
+                 "find_unused_parameters": {"only": false}, "broadcast_buffers": {"only": false},
+                 "static_graph": {"note": "says how gradients are found"},
+                 "gradient_as_bucket_view": {"note": "gradients are views already"}})")
+          .as_table();
   registrar
       .add<ParallelStrategy, Ddp>("ddp", "every rank holds the whole model; gradients are added up")
       .property("default_for", "distributed")
-      .alias("nemo_automodel.components.distributed.ddp.DDPManager");
+      .alias("nemo_automodel.components.distributed.ddp.DDPManager", keys)
+      .alias("ddp", keys);
 }
 
 }  // namespace

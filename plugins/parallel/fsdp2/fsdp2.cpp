@@ -20,6 +20,7 @@
 #include <unordered_set>
 
 #include "espalier/base/error.h"
+#include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/parallel/activation_checkpointing.h"
 #include "espalier/parallel/device_mesh.h"
@@ -360,10 +361,22 @@ at::Tensor Fsdp2::full_value(const Parameter& parameter) {
 }
 
 void register_components(Registrar& registrar) {
+  const Table keys =
+      parse_json(
+          R"({"ep_size": {"only": 1}, "activation_checkpointing": {"values": {"true": true, "false": false,
+                     "\"full\"": true, "\"on\"": true, "\"off\"": false}},
+                 "tp_plan": {"only": []}, "enable_compile": {"only": false},
+                 "enable_async_tensor_parallel": {"only": false},
+                 "mp_policy": {"targets": ["torch.distributed.fsdp.MixedPrecisionPolicy"],
+                     "keys": {"output_dtype": {"note": "activations keep the dtype of compute"},
+                              "cast_forward_inputs": {"only": true}}}})")
+          .as_table();
   registrar
       .add<ParallelStrategy, Fsdp2>(
           "fsdp2", "every rank holds a part of each parameter; blocks are gathered for their turn")
-      .alias("nemo_automodel.components.distributed.fsdp2.FSDP2Manager");
+      .alias("nemo_automodel.components.distributed.fsdp2.FSDP2Manager", keys)
+      .alias("fsdp2", keys)
+      .alias("default", keys);
 }
 
 }  // namespace

@@ -224,7 +224,11 @@ void register_components(Registrar& registrar) {
   registrar.add<Adapter, LoraAdapter>("lora", "low-rank updates beside a frozen model (LoRA, DoRA)")
       .serves("peft_types", {"LORA"})
       .property("default_for", "peft")
-      .alias("nemo_automodel.components._peft.lora.PeftConfig")
+      .alias("nemo_automodel.components._peft.lora.PeftConfig",
+             parse_json(R"({"use_triton": {"note": "kernels are chosen by [kernels]"},
+                            "use_memory_efficient_lora": {"note": "memory is planned by the engine"},
+                            "moe_rank_scaling": {"only": false}})")
+                 .as_table())
       .alias("peft.LoraConfig");
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "delta.h"
 #include "encoding.h"
 
 namespace espalier::parquet {
@@ -173,9 +174,39 @@ class ChunkReader {
       for (const std::uint32_t bit : decode_hybrid(take_bytes(bytes, take_u32(bytes)), 1, count))
         values.emplace_back(bit != 0);
     } else {
-      refuse("a column is encoded in a way that is not known here",
-             "encoding " + std::to_string(encoding), "plain or dictionary");
+      add_compact_values(bytes, encoding, count);
     }
+  }
+
+  /// The encodings for numbers in order, texts with equal beginnings, and floats.
+  void add_compact_values(std::string_view bytes, std::int64_t encoding, std::int64_t count) {
+    std::vector<Value>& values = column_.values;
+    const bool text = type_.physical == kByteArray || type_.physical == kFixedBytes;
+    const bool integer = type_.physical == kInt32 || type_.physical == kInt64;
+    if (encoding == kDeltaBinaryPacked && integer) {
+      for (const std::int64_t number : decode_delta_numbers(bytes, count)) {
+        values.emplace_back(
+            type_.physical == kInt32 ? std::int64_t{static_cast<std::int32_t>(number)} : number);
+      }
+    } else if (encoding == kDeltaLengthByteArray && text) {
+      for (std::string& value : decode_delta_lengths(bytes, count))
+        values.emplace_back(std::move(value));
+    } else if (encoding == kDeltaByteArray && text) {
+      for (std::string& value : decode_delta_texts(bytes, count))
+        values.emplace_back(std::move(value));
+    } else if (encoding == kByteStreamSplit && type_.physical != kBoolean &&
+               type_.physical != kByteArray) {
+      const std::string joined = join_byte_streams(bytes, value_bytes(), count);
+      for (Value& value : decode_plain(joined, type_, count)) values.push_back(std::move(value));
+    } else {
+      refuse("a column is encoded in a way that is not known here",
+             "encoding " + std::to_string(encoding), "plain, dictionary, delta or split streams");
+    }
+  }
+
+  std::size_t value_bytes() const {
+    if (type_.physical == kFixedBytes) return static_cast<std::size_t>(type_.length);
+    return type_.physical == kInt32 || type_.physical == kFloat ? 4 : 8;
   }
 
   ColumnType type_;

@@ -14,17 +14,6 @@ namespace {
 /// Pages are some megabytes; one that claims more than this is broken.
 constexpr std::int64_t kMostPageBytes = std::int64_t{1} << 28;
 
-std::uint64_t take_varint(std::string_view& bytes) {
-  std::uint64_t value = 0;
-  for (unsigned shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
-    const auto part = static_cast<std::uint8_t>(bytes.front());
-    bytes.remove_prefix(1);
-    value |= static_cast<std::uint64_t>(part & 0x7FU) << shift;
-    if ((part & 0x80U) == 0) return value;
-  }
-  refuse("a page is broken");
-}
-
 /// Snappy's raw format (google/snappy, format_description.txt).
 std::string unpack_snappy(std::string_view bytes, std::size_t size) {
   if (take_varint(bytes) != size) refuse("a page is broken");
@@ -62,6 +51,34 @@ std::string unpack_snappy(std::string_view bytes, std::size_t size) {
   return out;
 }
 
+/// LZ4's block format (lz4_Block_format.md), without the frame.
+std::string unpack_lz4(std::string_view bytes, std::size_t size) {
+  std::string out;
+  out.reserve(size);
+  const auto length = [&](std::size_t nibble) {
+    std::size_t value = nibble;
+    for (std::uint8_t more = nibble == 15 ? 255 : 0; more == 255;) {
+      more = static_cast<std::uint8_t>(take_bytes(bytes, 1)[0]);
+      value += more;
+    }
+    return value;
+  };
+  while (!bytes.empty()) {
+    const auto token = static_cast<std::uint8_t>(take_bytes(bytes, 1)[0]);
+    out += take_bytes(bytes, length(token >> 4U));
+    if (bytes.empty()) break;  // the last sequence is a literal alone
+    const std::string_view part = take_bytes(bytes, 2);
+    const std::size_t offset = static_cast<std::uint8_t>(part[0]) |
+                               static_cast<std::size_t>(static_cast<std::uint8_t>(part[1])) << 8U;
+    const std::size_t match = length(token & 15U) + 4;
+    if (offset == 0 || offset > out.size() || match > size || out.size() > size - match)
+      refuse("a page is broken");
+    for (std::size_t i = 0; i < match; ++i) out += out[out.size() - offset];
+  }
+  if (out.size() != size) refuse("a page is broken");
+  return out;
+}
+
 std::string unpack_gzip(std::string_view bytes, std::size_t size) {
   std::string out(size, '\0');
   z_stream stream = {};
@@ -94,10 +111,12 @@ std::string decompress(std::string_view bytes, std::int64_t codec, std::int64_t 
     case 1: return unpack_snappy(bytes, room);
     case 2: return unpack_gzip(bytes, room);
     case 6: return unpack_zstandard(bytes, room);
+    case 7: return unpack_lz4(bytes, room);
     default: break;
   }
   refuse("it is compressed in a way that is not known here", "codec " + std::to_string(codec),
-         "none, Snappy, gzip or Zstandard");
+         "none, Snappy, gzip, Zstandard or LZ4_RAW (codec 7); pyarrow rewrites it: "
+         "pq.write_table(pq.read_table(\"in\"), \"out\", compression=\"zstd\")");
 }
 
 std::vector<std::uint32_t> decode_hybrid(std::string_view bytes, int width, std::int64_t count) {
@@ -143,6 +162,17 @@ std::string_view take_bytes(std::string_view& bytes, std::uint64_t size) {
   const std::string_view taken = bytes.substr(0, size);
   bytes.remove_prefix(size);
   return taken;
+}
+
+std::uint64_t take_varint(std::string_view& bytes) {
+  std::uint64_t value = 0;
+  for (unsigned shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
+    const auto part = static_cast<std::uint8_t>(bytes.front());
+    bytes.remove_prefix(1);
+    value |= static_cast<std::uint64_t>(part & 0x7FU) << shift;
+    if ((part & 0x80U) == 0) return value;
+  }
+  refuse("a page is broken");
 }
 
 std::uint32_t take_u32(std::string_view& bytes) {
