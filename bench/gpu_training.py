@@ -69,7 +69,7 @@ def main():
         LlamaForCausalLM(LlamaConfig(**SHAPE)).to(torch.bfloat16).save_pretrained(folder / "model")
         data = torch.randint(0, 49152, (4, options.batch, options.length))
         save_file({"input_ids": data, "labels": data.clone()}, folder / "data.safetensors")
-        rows = {"espalier, LibTorch's ops": ours(options, folder, []),
+        rows = {"espalier, LibTorch's ops": ours(options, folder, ["--kernels.type=reference"]),
                 "espalier, CUDA kernels": ours(options, folder, ["--kernels.type=cuda_kernels"]),
                 "transformers, eager": theirs(options, folder, data)}
     tokens = options.batch * options.length

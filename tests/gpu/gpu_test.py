@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 import training_curves  # noqa: E402
 
-KERNELS = {"LibTorch's own ops": [], "the CUDA kernel pack": ["--kernels.type=cuda_kernels"]}
+KERNELS = {"LibTorch's own ops": ["--kernels.type=reference"], "the CUDA kernel pack": ["--kernels.type=cuda_kernels"]}
 
 
 def run(*words, check=True):

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "engine/memory/caching_allocator.h"
 #include "engine/run/attention_choice.h"
 #include "engine/run/checkpoint_match.h"
 #include "engine/run/device.h"
@@ -168,6 +169,7 @@ std::int64_t parameter_bytes(const Model& model) {
 
 LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                        const ModelLoadOptions& options, std::shared_ptr<Adapter> adapter) {
+  const MemoryPurposeScope parameters(MemoryPurpose::kParameters);
   LoadedModel loaded;
   loaded.device = choose_device(options.device);
   loaded.folder = std::filesystem::absolute(folder).lexically_normal().string();

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <list>
 
+#include "engine/memory/caching_allocator.h"
+#include "engine/memory/memory_report.h"
 #include "engine/run/device.h"
 #include "engine/run/dropout_note.h"
 #include "engine/run/machine.h"
@@ -48,6 +50,7 @@ Value training_line(const StepMetrics& metrics, double seconds, at::Device devic
   line.set("peak_rss_bytes", peak_resident_bytes());
   if (const std::optional<std::int64_t> peak = peak_device_bytes(device))
     line.set("peak_device_bytes", *peak);
+  if (Value memory = memory_by_purpose(); !memory.is_null()) line.set("memory_peaks", memory);
   line.set("step_seconds", seconds);
   if (metrics.terms.size() > 1) {
     Table terms;
@@ -330,6 +333,7 @@ StepMetrics TrainingLoop::make_step(std::int64_t step) {
     statistics.emplace(*run_.model_.model, run_.world_, run_.strategy_.get(), wanted.activations);
     parts.on_gradients = [&] { statistics->take_gradients(run_.optimizer_->parameters()); };
   }
+  CachingAllocator::instance().reset_peaks();
   StepMetrics metrics = train_step(parts, batches, step);
   if (average_) average_->update();
   const double seconds = seconds_since(start);

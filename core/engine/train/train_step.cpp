@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "engine/memory/caching_allocator.h"
+#include "engine/memory/memory_report.h"
 #include "engine/train/non_finite.h"
 #include "espalier/base/error.h"
 
@@ -117,6 +119,7 @@ void begin_training_pass(const TrainingParts& parts, std::int64_t step, std::siz
 }
 
 StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, std::int64_t step) {
+  const MemoryPurposeScope activations(MemoryPurpose::kActivations);
   StepMetrics metrics;
   metrics.step = step;
   metrics.epoch = batches.epoch;
@@ -132,6 +135,7 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
     if (total.requires_grad()) total.backward();
   }
   if (parts.strategy != nullptr) parts.strategy->finish_gradients(parts.model);
+  count_gradients(parts.optimizer.parameters());
   metrics.grad_norm = norm_of_gradients(parts);
   sum_over_data(parts, {&metrics.loss}, &metrics.terms);
   if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.grad_norm))
@@ -140,6 +144,7 @@ StepMetrics train_step(const TrainingParts& parts, const StepBatches& batches, s
   if (parts.max_norm > 0)
     clip_gradients(parts.optimizer.parameters(), metrics.grad_norm, parts.max_norm);
   metrics.lr = parts.lr_scheduler.lr(step - 1, parts.optimizer.base_lr(), parts.total_steps);
+  const MemoryPurposeScope optimizer(MemoryPurpose::kOptimizer);
   parts.optimizer.step(step, metrics.lr);
   if (parts.strategy != nullptr) parts.strategy->parameters_changed();
   return metrics;
