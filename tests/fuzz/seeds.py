@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the inputs that fuzzing begins with, from the fixtures: seeds.py FIXTURES OUTPUT."""
 
+import gzip
 import json
 import pathlib
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 SMALL = 200_000  # bytes; larger files are slow to change at random
 VOCABULARY = 300
+TEXT = 4000  # bytes; the parsers of text need no long ones
 
 
 def small_tokenizer(path):
@@ -60,8 +62,10 @@ def main():
         "template": [text.encode() if isinstance(text, str) else json.dumps(text).encode() for text in texts],
         "recipe": [path.read_bytes() for path in sorted(repository.glob("examples/*.toml"))] +
                   [path.read_bytes() for path in sorted(repository.glob("sdk/template/*/recipe.toml"))],
+        "yaml": files("automodel/*.yaml"),
         "plugin": [plugin_library(output)],
-        "json_records": files("data/*.jsonl", "data/squad_v1.json", "data/*.csv", "data/**/*.gz", "data/**/*.zst"),
+        "json_records": [content[:TEXT] for content in files("data/*.jsonl", "data/squad_v1.json")] +
+                        [b'a,"b ""c"""\r\n1,2\n', gzip.compress(b'{"a": [1, {"b": null}]}\n')],
         "parquet": files("data/parquet/*.parquet"),
     }
     for target, inputs in seeds.items():

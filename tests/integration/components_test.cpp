@@ -123,6 +123,22 @@ TEST(Schedules, FollowTheirOriginalsAtEveryStep) {
   EXPECT_GE(checked, 40);
 }
 
+TEST(Schedules, WhatIsLeftOutMayBeAsInAutomodel) {
+  Table config;
+  config.set("lr_decay_style", "cosine");
+  config.set("automodel_defaults", true);
+  const auto schedule = plugins().create<LrScheduler>("megatron", config);
+  // Warm-up of a tenth of the steps from a tenth of the rate, then down to a hundredth.
+  EXPECT_NEAR(schedule->lr(0, 2.0, 100), 0.2, 1e-12);
+  EXPECT_NEAR(schedule->lr(5, 2.0, 100), 1.1, 1e-12);
+  EXPECT_NEAR(schedule->lr(10, 2.0, 100), 2.0, 1e-12);
+  EXPECT_NEAR(schedule->lr(55, 2.0, 100), 1.01, 1e-12);
+  EXPECT_NEAR(schedule->lr(100, 2.0, 100), 0.02, 1e-12);
+  EXPECT_NEAR(schedule->lr(1000, 2.0, 100000), 2.0, 1e-12);
+  config.set("min_lr", 0.5);
+  EXPECT_NEAR(plugins().create<LrScheduler>("megatron", config)->lr(100, 2.0, 100), 0.5, 1e-12);
+}
+
 TEST(Schedules, RefuseAFallThatEndsBeforeItBegins) {
   Table config;
   config.set("max_steps", 10);

@@ -108,8 +108,8 @@ def smollm2(options, work):
     model = llama_cpp.Llama(str(file), n_ctx=512, type_k=0, type_v=0, verbose=False)
     for prompt in PROMPTS:
         (work / "messages.json").write_text(json.dumps([{"role": "user", "content": prompt}]))
-        text = run(options.program, "template", "--model", folder, "--messages", work / "messages.json",
-                   "--add-generation-prompt").removesuffix("\n")
+        text = json.loads(run(options.program, "template", "--model", folder, "--messages", work / "messages.json",
+                              "--add-generation-prompt", "--json"))["text"]
         ours = json.loads(run(options.program, "generate", "--model", folder, "--messages", work / "messages.json",
                               "--max-new-tokens", NEW_TOKENS, "--dtype", "float32", "--json"))
         ids = model.tokenize(text.encode(), add_bos=False, special=True)
