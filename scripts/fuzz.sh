@@ -2,7 +2,7 @@
 # Fuzzes every parser of files that come from elsewhere: libFuzzer with AddressSanitizer and UBSan, beginning with the
 # fixtures. Stops with an error at the first finding, whose input stays in build/fuzz/findings.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET ...]]     CPU seconds a target (60), one at a time; all targets
+#   scripts/fuzz.sh [SECONDS [TARGET ...]]     seconds a target (60), one at a time; all targets
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
