@@ -33,8 +33,13 @@ EngineRequest request_for(const plugin::Catalog& catalog, const std::string& mod
       request.components["candidate." + dataset.qualified_name()] = {dataset, Value(Table())};
   }
   Table& options = request.options.as_table();
-  if (const auto adapter = catalog.default_for("Adapter", "peft"))
-    options.set("adapter-name", adapter->component->name);
+  if (const auto adapter = catalog.default_for("Adapter", "peft")) {
+    // One that takes what a draft says of an adapter.
+    const SchemaSpec& schema = adapter->component->schema;
+    const bool usual = schema.find("dim") != nullptr && schema.find("alpha") != nullptr &&
+                       schema.find("match_all_linear") != nullptr;
+    if (usual) options.set("adapter-name", adapter->component->name);
+  }
   const auto optimizer = catalog.default_for("Optimizer", "optimizer");
   options.set("has-lr", optimizer && optimizer->component->schema.find("lr") != nullptr);
   return request;

@@ -379,7 +379,8 @@ void TrainingLoop::write_samples(std::int64_t step) {
   if (samples_.empty()) return;
   if (!run_.ranks_.any(samples_log_ && samples_log_->last_step() < step)) return;
   // By all ranks: each may hold a part of the weights.
-  const Value line = samples_.write(step);
+  Value line;
+  run_.at_eval_point([&] { line = samples_.write(step); });
   if (!samples_log_) return;
   samples_log_->append(line);
   const Array& samples = line.find("samples")->as_array();
