@@ -10,7 +10,8 @@ own, and a row's ratio is the median over its steps of their time over ours. Wha
     default  what each does when nothing is tuned: padded batches in float32; theirs with LibTorch's choice of matrix products
     same     both padded, in float32, with the same matrix products (MKL told that the CPU is fast)
     tuned    theirs packed with a block-diagonal mask, the head at label positions only, tcmalloc and fast MKL; ours packed
-    bf16     as tuned, with bfloat16 arithmetic on float32 weights
+    bf16     as tuned, with bfloat16 arithmetic: theirs by autocast, ours on weights of float32, or, where LoRA freezes
+             them, of bfloat16
 
 Needs a Python with torch, transformers and peft; without them the one of the full tests is set up in the cache folder.
 """
@@ -80,7 +81,7 @@ def ours(options, work, kind, row):
     text = f"""output_dir = "{work / 'run'}"
 [model]
 path = "{options.model.resolve()}"
-dtype = "float32"
+dtype = "{'bfloat16' if row.get('bf16') and kind == 'lora' else 'float32'}"
 {'compute_dtype = "bfloat16"' if row.get("bf16") else ''}
 [dataset]
 type = "pretokenized"

@@ -83,7 +83,8 @@ int run_recipe(const std::vector<std::string>& arguments) {
       "every default filled in, or all that is wrong with it. convert writes a recipe of NeMo "
       "Automodel, or another one in YAML, as TOML. diff shows in which settings two recipes "
       "differ, defaults included. schema prints a JSON Schema of recipes with the settings of all "
-      "plugins, for editors. new writes a recipe for a model and data: espalier recipe new --help.");
+      "plugins, for editors. new writes a recipe for a model and data: espalier recipe new "
+      "--help.");
   options.positional("ACTION", action, {"check", "convert", "diff", "schema", "new"}, "what to do")
       .positional("RECIPE", recipe, "a recipe, a TOML or YAML file", false)
       .positional("SECOND", second, "diff: the other recipe", false)

@@ -114,7 +114,7 @@ void add_attention_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<C
     const at::Tensor v = fused.narrow(1, heads + kv_heads, kv_heads);
     const std::string name = std::to_string(heads) + " heads of " + std::to_string(width) + ", " +
                              std::to_string(kv_heads) + " of keys";
-    for (const std::int64_t window : {0, 1, 40})
+    for (const std::int64_t window : {0, 3, 40})
       cases.push_back({name + ", window " + std::to_string(window),
                        {q, k, v, starts({0, 1, 6, 39, tokens})},
                        {{0.3}, {window}},
@@ -179,9 +179,9 @@ int compare(const OpImplementation& implementation, const OpImplementation& refe
   for (Case& one : cases_of(implementation.op, dtype, seed)) {
     for (at::Tensor& input : one.inputs) {
       // Offsets of groups and documents stay where the host reads them.
-      const bool offsets = input.defined() && !input.is_floating_point() &&
-                           (implementation.op == "grouped_linear" ||
-                            implementation.op == "document_attention");
+      const bool offsets =
+          input.defined() && !input.is_floating_point() &&
+          (implementation.op == "grouped_linear" || implementation.op == "document_attention");
       if (input.defined() && !offsets) input = input.to(device);
     }
     if (implementation.supports && !implementation.supports(one.inputs, one.attributes)) continue;

@@ -184,9 +184,16 @@ class Terminal:
         fcntl.ioctl(self.file, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def wait_for(self, words, seconds=20):
+        self.wait_until(lambda: words in self.seen, words, seconds)
+
+    def frames(self, lines):
+        """Whole frames of so many lines; the rest of one that was cut off by clearing `seen` is none."""
+        return [frame for frame in self.seen.split("\033[H")[1:] if frame.count("\r\n") == lines - 1]
+
+    def wait_until(self, condition, what, seconds=20):
         end = time.monotonic() + seconds
-        while words not in self.seen:
-            assert time.monotonic() < end, (words, self.seen[-3000:])
+        while not condition():
+            assert time.monotonic() < end, (what, self.seen[-3000:])
             if select.select([self.file], [], [], 0.2)[0]:
                 self.seen += os.read(self.file, 65536).decode(errors="replace")
 
@@ -224,9 +231,9 @@ def check_following(work):
     terminal.wait_for(" 7")
     terminal.seen = ""
     terminal.resize(50, 12)
-    terminal.wait_for("latest steps")
-    frame = terminal.seen.split("\033[H")[1]
-    assert max(map(width_of, frame.split("\r\n"))) <= 50 and frame.count("\r\n") == 11, frame
+    terminal.wait_until(lambda: any("latest steps" in frame for frame in terminal.frames(12)), "a frame of 12 lines")
+    for frame in terminal.frames(12):
+        assert max(map(width_of, frame.split("\r\n"))) <= 50, frame
     terminal.press(b"q")
     assert terminal.end() == (0, True)
     for leave in [lambda t: t.press(b"\x03"), lambda t: os.kill(t.pid, signal.SIGTERM)]:

@@ -134,7 +134,8 @@ def without_times(folder):
         if path.name == "state.json":  # the number of steps that the run wants to make differs on purpose
             found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "total_steps"}
         elif path.suffix == ".jsonl":
-            found[name] = [{k: v for k, v in line.items() if "second" not in k and "rss" not in k} for line in lines(path)]
+            found[name] = [{k: v for k, v in line.items() if not any(word in k for word in ("second", "rss", "memory"))}
+                           for line in lines(path)]
         else:
             found[name] = path.read_bytes()
     return found

@@ -44,20 +44,13 @@ namespace {
 
 int dispatch(const EngineRequest& request) {
   static const std::map<std::string, int (*)(const EngineCall&)> kCommands = {
-      {"adapter", run_adapter},
-      {"chat", run_chat},
-      {"conformance", run_conformance},
-      {"data inspect", run_data_inspect},
-      {"estimate", run_estimate},
-      {"export", run_export},
-      {"generate", run_generate},
-      {"kernels", run_kernels},
-      {"machine", run_machine},
-      {"models inspect", run_models_inspect},
-      {"recipe new", run_recipe_new},
-      {"score", run_score},
-      {"parity", run_parity},
-      {"train", run_train}};
+      {"adapter", run_adapter},         {"chat", run_chat},
+      {"conformance", run_conformance}, {"data inspect", run_data_inspect},
+      {"estimate", run_estimate},       {"export", run_export},
+      {"generate", run_generate},       {"kernels", run_kernels},
+      {"machine", run_machine},         {"models inspect", run_models_inspect},
+      {"recipe new", run_recipe_new},   {"score", run_score},
+      {"parity", run_parity},           {"train", run_train}};
   CachingAllocator::install();
   stable::register_factories();
   plugin::PluginHost host;

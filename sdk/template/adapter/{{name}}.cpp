@@ -15,26 +15,12 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   std::vector<std::string> target_modules = {"q_proj", "v_proj"};
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                 "target_modules",
-                 &{
-                   { Name }
-                 } Config::target_modules,
-                 "last parts of the names of linears");
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>().field(
+        "target_modules", &{{Name}}Config::target_modules, "last parts of the names of linears");
   }
 };
 
@@ -50,18 +36,14 @@ struct Scale final : espalier::nn::LinearExtension {
   std::shared_ptr<const bool> enabled;
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::Adapter {
+class {{Name}} final : public espalier::Adapter {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(Config config) : config_(std::move(config)) {}
 
   void open(const std::string& folder) override { folder_ = folder; }
 
-  void attach(espalier::Model & model) override {
+  void attach(espalier::Model& model) override {
     for (const auto& parameter : model.parts().parameters) parameter->set_trainable(false);
     for (espalier::nn::Linear* linear : model.parts().linears) {
       const std::string last = linear->name().substr(linear->name().rfind('.') + 1);
@@ -106,12 +88,8 @@ class {
       tensors[parameter->name()] = parameter->value().detach();
     espalier::write_tensors(folder + "/adapter_model.safetensors", tensors);
   }
-  void merge(espalier::Model&) override {
-    multiply([](at::Tensor w, const at::Tensor& s) { w.mul_(s); });
-  }
-  void unmerge(espalier::Model&) override {
-    multiply([](at::Tensor w, const at::Tensor& s) { w.div_(s); });
-  }
+  void merge(espalier::Model&) override { multiply([](at::Tensor w, const at::Tensor& s) { w.mul_(s); }); }
+  void unmerge(espalier::Model&) override { multiply([](at::Tensor w, const at::Tensor& s) { w.div_(s); }); }
 
  private:
   template <class Operation>

@@ -9,43 +9,26 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   std::string path;
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                   "path",
-                   &{
-                     { Name }
-                   } Config::path,
-                   "a text file with one sequence of token ids a line")
-                 .required();
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>()
+        .field("path", &{{Name}}Config::path, "a text file with one sequence of token ids a line")
+        .required();
   }
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::Dataset {
+class {{Name}} final : public espalier::Dataset {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(Config config) : config_(std::move(config)) {}
 
   // Everything that is wrong with the data is said here, with its place.
   void open(const espalier::DatasetContext&) override {
     std::ifstream file(config_.path);
-    if (!file) espalier::throw_bad_input("the file can't be read", {}, "a text file", config_.path);
+    if (!file)
+      espalier::throw_bad_input("the file can't be read", {}, "a text file", config_.path);
     std::int64_t number = 0;
     for (std::string line; std::getline(file, line);) {
       ++number;
@@ -53,8 +36,7 @@ class {
       std::vector<std::int64_t> ids;
       for (std::int64_t id = 0; words >> id;) ids.push_back(id);
       if (!words.eof() || ids.empty())
-        espalier::throw_bad_input("the line is no sequence of token ids", line,
-                                  "numbers and blanks",
+        espalier::throw_bad_input("the line is no sequence of token ids", line, "numbers and blanks",
                                   config_.path + ":" + std::to_string(number));
       sequences_.push_back(std::move(ids));
     }

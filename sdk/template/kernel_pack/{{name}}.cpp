@@ -56,17 +56,13 @@ Tensors backward(const Saved& saved, const OpAttributes&, const Tensors& grad_ou
   return {grad_gate, grad_up};
 }
 
-class {
-  {
-    Name
+class {{Name}} final : public espalier::KernelPack {
+ public:
+  std::string unavailable() const override { return {}; }  // or why this machine can't run it
+  std::vector<espalier::ops::OpImplementation> implementations() const override {
+    return {{"gated_activation", "{{name}}", /*priority=*/10, supports, forward, backward}};
   }
-} final : public espalier::KernelPack{public : std::string unavailable() const override{return {};
-}  // namespace
-std::vector<espalier::ops::OpImplementation> implementations() const override {
-  return {{"gated_activation", "{{name}}", /*priority=*/10, supports, forward, backward}};
-}
-}
-;
+};
 
 void register_components(espalier::Registrar& registrar) {
   registrar.add<espalier::KernelPack, {{Name}}>("{{name}}", "SiLU gating in one pass");

@@ -8,41 +8,23 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   double gamma = 2.0;
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                   "gamma",
-                   &{
-                     { Name }
-                   } Config::gamma,
-                   "how much less well-known tokens count")
-                 .at_least(0);
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>()
+        .field("gamma", &{{Name}}Config::gamma, "how much less well-known tokens count")
+        .at_least(0);
   }
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::Loss {
+class {{Name}} final : public espalier::Loss {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(const Config& config) : config_(config) {}
 
-  at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, espalier::Head& head)
-      override {
+  at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels,
+                         espalier::Head& head) override {
     const at::Tensor rows = labelled(labels);
     return from_logits(head.project(hidden.index_select(0, rows)), labels.index_select(0, rows));
   }

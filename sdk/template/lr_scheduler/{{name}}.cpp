@@ -1,5 +1,4 @@
-// Warm-up, then the inverse square root of the step. Vaswani et al. 2017, "Attention Is All You
-// Need".
+// Warm-up, then the inverse square root of the step. Vaswani et al. 2017, "Attention Is All You Need".
 #include <espalier/base/config_schema.h>
 #include <espalier/sdk/lr_scheduler.h>
 #include <espalier/sdk/plugin.h>
@@ -8,37 +7,19 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   std::int64_t warmup_steps = 100;
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                   "warmup_steps",
-                   &{
-                     { Name }
-                   } Config::warmup_steps,
-                   "steps until the rate is the optimizer's")
-                 .at_least(1);
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>()
+        .field("warmup_steps", &{{Name}}Config::warmup_steps, "steps until the rate is the optimizer's")
+        .at_least(1);
   }
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::LrScheduler {
+class {{Name}} final : public espalier::LrScheduler {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(const Config& config) : config_(config) {}
 
   // From the arguments alone: a resumed run starts in the middle.

@@ -6,37 +6,19 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   double weight = 1e-3;
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                   "weight",
-                   &{
-                     { Name }
-                   } Config::weight,
-                   "of the mean square of the hidden states")
-                 .at_least(0);
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>()
+        .field("weight", &{{Name}}Config::weight, "of the mean square of the hidden states")
+        .at_least(0);
   }
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::Objective {
+class {{Name}} final : public espalier::Objective {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(const Config& config) : config_(config) {}
 
   // From the data alone: the weights of all micro-batches are added up before the first pass.

@@ -6,62 +6,29 @@
 
 namespace {
 
-struct {
-  {
-    Name
-  }
-} Config {
+struct {{Name}}Config {
   double lr = 1e-4;
   double weight_decay = 0.0;
   std::vector<double> betas = {0.9, 0.99};
   std::vector<espalier::ParameterGroupConfig> param_groups;
 
-  static espalier::ConfigSchema < {
-    { Name }
-  }
-  Config > schema() {
-    return espalier::ConfigSchema < {
-      { Name }
-    }
-    Config > ().field(
-                   "lr",
-                   &{
-                     { Name }
-                   } Config::lr,
-                   "learning rate")
-                 .at_least(0)
-                 .field(
-                     "weight_decay",
-                     &{
-                       { Name }
-                     } Config::weight_decay,
-                     "decay of the weights, apart from the step")
-                 .at_least(0)
-                 .field(
-                     "betas",
-                     &{
-                       { Name }
-                     } Config::betas,
-                     "of the step, and of the momentum")
-                 .length(2)
-                 .at_least(0)
-                 .less_than(1)
-                 .field(
-                     "param_groups",
-                     &{
-                       { Name }
-                     } Config::param_groups,
-                     "parameters that are treated otherwise");
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return espalier::ConfigSchema<{{Name}}Config>()
+        .field("lr", &{{Name}}Config::lr, "learning rate")
+        .at_least(0)
+        .field("weight_decay", &{{Name}}Config::weight_decay, "decay of the weights, apart from the step")
+        .at_least(0)
+        .field("betas", &{{Name}}Config::betas, "of the step, and of the momentum")
+        .length(2)
+        .at_least(0)
+        .less_than(1)
+        .field("param_groups", &{{Name}}Config::param_groups, "parameters that are treated otherwise");
   }
 };
 
-class {
-  {
-    Name
-  }
-} final : public espalier::Optimizer {
+class {{Name}} final : public espalier::Optimizer {
  public:
-  using Config = { {Name} } Config;
+  using Config = {{Name}}Config;
   explicit {{Name}}(Config config) : config_(std::move(config)) {}
 
   double lr() const override { return config_.lr; }
@@ -72,7 +39,7 @@ class {
   // The host makes these tensors, shards them, saves them and gives them back.
   std::vector<espalier::OptimizerStateSpec> state_specs() const override { return {{"exp_avg"}}; }
 
-  void update(espalier::OptimizerUpdate & update) override {
+  void update(espalier::OptimizerUpdate& update) override {
     for (std::size_t i = 0; i < update.parameters.size(); ++i) {
       at::Tensor& parameter = update.parameters[i];
       at::Tensor& average = update.states[0][i];
