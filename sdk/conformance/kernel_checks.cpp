@@ -32,10 +32,12 @@ struct Case {
 /// Float inputs in another dtype; angles stay float32, as models give them.
 at::Tensor in(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.to(dtype); }
 
+using Rows = std::pair<std::int64_t, std::int64_t>;
+
 void add_row_cases(const std::string& op, at::ScalarType dtype, std::uint64_t seed,
                    std::vector<Case>& cases) {
   for (const auto& [rows, columns] :
-       {std::pair(1, 1), std::pair(3, 7), std::pair(17, 65), std::pair(5, 257), std::pair(0, 8)}) {
+       {Rows(1, 1), Rows(3, 7), Rows(17, 65), Rows(5, 257), Rows(0, 8)}) {
     // The gradient of a norm over one value is a difference of equals: rounding and nothing else.
     if (op == "rms_norm" && columns == 1) continue;
     const std::string name = "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
@@ -67,10 +69,11 @@ void add_row_cases(const std::string& op, at::ScalarType dtype, std::uint64_t se
   }
 }
 
+using Turned = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+
 void add_rotary_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
   for (const auto& [tokens, heads, width, half] :
-       {std::tuple(5, 3, 8, 4), std::tuple(7, 1, 10, 3), std::tuple(0, 2, 8, 4),
-        std::tuple(9, 2, 64, 32)}) {
+       {Turned(5, 3, 8, 4), Turned(7, 1, 10, 3), Turned(0, 2, 8, 4), Turned(9, 2, 64, 32)}) {
     const at::Tensor angles = random_tensor({tokens, half}, seed, 1) * 3;
     for (const std::int64_t interleaved : {0, 1}) {
       const at::Tensor x = in(random_tensor({tokens, heads, width}, seed, 2), dtype);
@@ -101,7 +104,7 @@ void add_grouped_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Cas
 /// Documents of one token, of less and more than a vector, of several blocks; heads that share
 /// keys; q, k and v as parts of one projection.
 void add_attention_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
-  const auto starts = [](std::vector<std::int64_t> places) {
+  const auto starts = [](const std::vector<std::int64_t>& places) {
     return at::tensor(places, at::kLong);
   };
   for (const auto& [heads, kv_heads, width] :

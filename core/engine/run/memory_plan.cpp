@@ -33,6 +33,8 @@ MemoryPlan plan_memory(const MemoryPlanInput& input) {
   const std::int64_t logit_copies = input.compute_bytes == 4 ? 2 : 3;
   plan.logits = input.label_tokens * input.shape.vocab_size * 4 * logit_copies;
   plan.program = kProgramBytes;
+  const std::int64_t head = input.shape.vocab_size * input.shape.hidden_size * 4;
+  plan.early_gradients = input.accumulates ? plan.gradients : std::min(plan.gradients, head);
   return plan;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ struct MemoryPlanInput {
   std::int64_t tokens = 0;         ///< real tokens of the largest micro-batch
   std::int64_t label_tokens = 0;   ///< of them with a label
   std::int64_t compute_bytes = 4;  ///< of one activation
+  bool accumulates = false;        ///< several micro-batches a step
   ModelShape shape;
 };
 
@@ -28,9 +30,13 @@ struct MemoryPlan {
   std::int64_t activations = 0;
   std::int64_t logits = 0;
   std::int64_t program = 0;  ///< libraries, tokenizer, buffers
+  /// The gradients that are there while all activations are: of all with accumulation, of the head
+  /// otherwise. Activations go as the other gradients come.
+  std::int64_t early_gradients = 0;
 
   std::int64_t total() const {
-    return parameters + gradients + optimizer + activations + logits + program;
+    return parameters + optimizer + program +
+           std::max(gradients, activations + logits + early_gradients);
   }
   /// "memory plan: parameters 538 MB, ..., total 2.9 GB"
   std::string to_string() const;

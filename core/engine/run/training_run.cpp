@@ -207,6 +207,7 @@ MemoryPlan TrainingRun::memory_plan() {
   input.compute_bytes = static_cast<std::int64_t>(at::elementSize(model_.compute_dtype));
   input.shape = model_.model->shape();
   LoaderOptions options = loader_options();
+  input.accumulates = options.rows_per_step > options.rows_per_batch;
   const std::int64_t rows = options.rows.kind == RowKind::kSample ? kPlannedRows : 1;
   options.rows_per_step = std::max(rows, options.rows_per_batch);
   options.prefetch_samples = options.rows_per_step;
