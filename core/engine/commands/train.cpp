@@ -1,11 +1,16 @@
+#include <ATen/Parallel.h>
+
 #include <cstdio>
 
 #include "engine/commands/engine_command.h"
+#include "engine/memory/caching_allocator.h"
 #include "engine/parallel/process_world.h"
+#include "engine/run/kernel_packs.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/suggest.h"
 #include "espalier/io/tensor_io.h"
 
 namespace espalier {
@@ -14,6 +19,16 @@ namespace {
 std::string dtype_plan(const LoadedModel& model) {
   return "dtype plan: stored " + scalar_type_name(model.storage_dtype) + ", computed " +
          scalar_type_name(model.compute_dtype) + " (" + model.compute_reason + "), reduced float32";
+}
+
+/// What the speed of a run on the CPU rests on.
+std::string speed_line() {
+  const std::vector<std::string> kernels = kernel_names();
+  std::string line = "speed: matrix products by " + gemm_provider() + " on " +
+                     std::to_string(at::get_num_threads()) + " threads, kernels: " +
+                     (kernels.empty() ? "LibTorch's own" : join_names(kernels));
+  if (CachingAllocator::installed()) line += ", memory kept between steps";
+  return line;
 }
 
 int train_in(World& world, const EngineCall& call) {
@@ -34,8 +49,9 @@ int train_in(World& world, const EngineCall& call) {
     result.set("total_steps", run.total_steps());
     std::puts(dump_json(result).c_str());
   } else if (!quiet) {
-    std::printf("%s\nattention: %s (%s)\nmemory plan: %s\n", dtype_plan(model).c_str(),
-                model.attention.c_str(), model.attention_reason.c_str(), plan.to_string().c_str());
+    std::printf("%s\nattention: %s (%s)\n%s\nmemory plan: %s\n", dtype_plan(model).c_str(),
+                model.attention.c_str(), model.attention_reason.c_str(), speed_line().c_str(),
+                plan.to_string().c_str());
   }
   if (call.flag("dry-run")) {
     if (!quiet)
