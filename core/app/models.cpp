@@ -54,6 +54,7 @@ int list_models(const Catalog& catalog, bool json) {
     return 0;
   }
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(providers.size());
   for (const ComponentRef& provider : providers)
     rows.push_back({provider.component->name, join_names(served(provider, "architectures")),
                     provider.plugin->manifest.id, provider.component->doc});
