@@ -25,7 +25,7 @@ template <class Number>
 std::vector<Number> numbers_of(const CheckpointReader& checkpoint, const std::string& name) {
   const auto data = checkpoint.data(name);
   std::vector<Number> values(data.size() / sizeof(Number));
-  std::memcpy(values.data(), data.data(), data.size());
+  if (!values.empty()) std::memcpy(values.data(), data.data(), data.size());
   return values;
 }
 

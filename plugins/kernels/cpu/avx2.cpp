@@ -1,4 +1,8 @@
 // Compiled for AVX2 and FMA.
 #include "table.h"
 
-const espalier::cpu::Kernels espalier::cpu::avx2::kKernels = kernels_named("avx2");
+namespace espalier::cpu::avx2 {
+
+const Kernels kKernels = kernels_named("avx2");
+
+}  // namespace espalier::cpu::avx2

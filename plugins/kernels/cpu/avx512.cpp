@@ -1,4 +1,8 @@
 // Compiled for AVX-512 F, BW, DQ and VL.
 #include "table.h"
 
-const espalier::cpu::Kernels espalier::cpu::avx512::kKernels = kernels_named("avx512");
+namespace espalier::cpu::avx512 {
+
+const Kernels kKernels = kernels_named("avx512");
+
+}  // namespace espalier::cpu::avx512
