@@ -95,7 +95,7 @@ std::string problem_of(const std::function<void()>& action) {
 
 std::string export_problem(const std::string& folder) {
   const TemporaryFolder out;
-  const std::string message = problem_of([&] { export_gguf(folder, out / "x.gguf", {}); });
+  std::string message = problem_of([&] { export_gguf(folder, out / "x.gguf", {}); });
   EXPECT_FALSE(fs::exists(out / "x.gguf"));
   return message;
 }
