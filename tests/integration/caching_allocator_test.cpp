@@ -63,6 +63,7 @@ TEST(CachingAllocator, FreeNeighboursBecomeOneBlock) {
   allocator.release_free();
   const std::int64_t reserved = allocator.use().reserved;
   std::vector<c10::DataPtr> parts;
+  parts.reserve(8);
   for (int i = 0; i < 8; ++i) parts.push_back(allocator.allocate(3 * kMegabyte));
   const std::int64_t mappings = allocator.use().mappings;
   // In an order that joins with the block before, the one behind, and both.

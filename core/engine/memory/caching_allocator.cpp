@@ -40,6 +40,12 @@ std::size_t rounded_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
+/// Bytes from a place to the next that a huge page may begin at.
+std::size_t to_huge_page(const void* place) {
+  const auto address = reinterpret_cast<std::uintptr_t>(place);
+  return rounded_up(address, kHugePage) - address;
+}
+
 std::size_t index_of(MemoryPurpose purpose) { return static_cast<std::size_t>(purpose); }
 
 void report(void* data, std::int64_t bytes) {
@@ -170,13 +176,10 @@ CachingAllocator::Block* CachingAllocator::map(std::size_t size) {
   void* memory = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw_out_of_memory(bytes);
-  const auto address = reinterpret_cast<std::uintptr_t>(memory);
-  const std::uintptr_t aligned = rounded_up(address, kHugePage);
-  if (aligned > address) ::munmap(memory, aligned - address);
-  if (const std::size_t tail = address + mapped - (aligned + bytes); tail > 0)
-    ::munmap(reinterpret_cast<void*>(aligned + bytes), tail);
-  void* start = reinterpret_cast<void*>(aligned);
-
+  const std::size_t before = to_huge_page(memory);
+  char* start = static_cast<char*>(memory) + before;
+  if (before > 0) ::munmap(memory, before);
+  if (before < kHugePage) ::munmap(start + bytes, kHugePage - before);
   use_.reserved += static_cast<std::int64_t>(bytes);
   ++use_.mappings;
   auto* block = new (start) Block();
@@ -244,11 +247,12 @@ void CachingAllocator::release_free() {
   const std::lock_guard lock(mutex_);
   unmap_free(SIZE_MAX);
   for (Block* block : free_) {
-    const std::uintptr_t begin =
-        rounded_up(reinterpret_cast<std::uintptr_t>(block) + kHeader, kHugePage);
-    const std::uintptr_t end =
-        (reinterpret_cast<std::uintptr_t>(block) + block->size) / kHugePage * kHugePage;
-    if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    char* begin = static_cast<char*>(block->data());
+    begin += to_huge_page(begin);
+    char* end = reinterpret_cast<char*>(block) + block->size;
+    if (begin >= end) continue;
+    const auto pages = static_cast<std::size_t>(end - begin) / kHugePage * kHugePage;
+    if (pages > 0) ::madvise(begin, pages, MADV_DONTNEED);
   }
 }
 

@@ -211,6 +211,8 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
       choose_attention(*loaded.model, options.attn_implementation, loaded.device);
   for (const auto& each : adapters) each->initialise(*loaded.model, options.seed);
   loaded.adapter = std::move(adapter);
+  // What conversions of dtypes took for a while.
+  CachingAllocator::instance().release_free();
   return loaded;
 }
 
