@@ -136,4 +136,13 @@ int run_engine(EngineRequest request, const plugin::Catalog& catalog) {
   return call_engine(request);
 }
 
+int run_on_model(EngineRequest request, const plugin::CatalogOptions& plugins,
+                 const std::string& model, const std::string& adapter) {
+  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
+  catalog.require_named();
+  add_model(request, catalog, model);
+  add_adapter(request, catalog, adapter);
+  return run_engine(std::move(request), catalog);
+}
+
 }  // namespace espalier::app

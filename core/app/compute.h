@@ -41,6 +41,11 @@ void add_adapters(EngineRequest& request, const plugin::Catalog& catalog,
 /// Orders the plugins of all chosen components, opens the engine and runs the request.
 int run_engine(EngineRequest request, const plugin::Catalog& catalog);
 
+/// The end of a command about one model: finds the plugins, adds model and adapter ("": none),
+/// runs.
+int run_on_model(EngineRequest request, const plugin::CatalogOptions& plugins,
+                 const std::string& model, const std::string& adapter);
+
 /// Whether this build has one.
 bool has_engine();
 /// Opens it, and LibTorch with it, without running anything.

@@ -78,11 +78,7 @@ int run_score(const std::vector<std::string>& arguments) {
   table.set("normalize", normalize);
   table.set("device", device);
   request.options = std::move(table);
-  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
-  catalog.require_named();
-  add_model(request, catalog, model);
-  add_adapter(request, catalog, adapter);
-  return run_engine(std::move(request), catalog);
+  return run_on_model(std::move(request), plugins, model, adapter);
 }
 
 }  // namespace espalier::app

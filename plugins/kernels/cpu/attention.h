@@ -170,26 +170,60 @@ struct Scratch {
   float* next;
 };
 
+/// What both passes of a task begin with: the keys and values of its document and key head.
+template <class T>
+struct Task {
+  Task(const AttentionArguments& arguments, std::int64_t document, std::int64_t key_head)
+      : a(arguments),
+        start(a.starts[document]),
+        length(a.starts[document + 1] - start),
+        wide(padded(a.width)),
+        score_row(padded(length)),
+        first_head(key_head * (a.heads / a.kv_heads)),
+        last_head(first_head + a.heads / a.kv_heads),
+        scratch(a.scratch, length, a.width),
+        keys(as_floats(row<T>(a.k, start, a.k_token) + key_head * a.k_head, a.k_token, length,
+                       a.width, scratch.take_rows())),
+        values(as_floats(row<T>(a.v, start, a.v_token) + key_head * a.v_head, a.v_token, length,
+                         a.width, scratch.take_rows())),
+        query_rows(scratch.take_rows()) {}
+
+  Rows queries(std::int64_t head) const {
+    return as_floats(row<T>(a.q, start, a.q_token) + head * a.q_head, a.q_token, length, a.width,
+                     query_rows);
+  }
+  float* turned(const Rows& rows) {
+    float* columns = scratch.take_columns();
+    transpose(rows, length, a.width, columns);
+    return columns;
+  }
+
+  const AttentionArguments& a;
+  std::int64_t start;
+  std::int64_t length;
+  std::int64_t wide;       ///< a head's width in whole vectors
+  std::int64_t score_row;  ///< a row of scores in whole vectors
+  std::int64_t first_head;
+  std::int64_t last_head;  ///< one behind
+  Scratch scratch;
+  Rows keys;
+  Rows values;
+  float* query_rows;
+};
+
 template <class T>
 void attend(const AttentionArguments& a, std::int64_t document, std::int64_t key_head) {
-  const std::int64_t start = a.starts[document];
-  const std::int64_t length = a.starts[document + 1] - start;
-  const std::int64_t wide = padded(a.width);
-  const std::int64_t score_row = padded(length);
-  Scratch scratch(a.scratch, length, a.width);
-  const Rows keys = as_floats(row<T>(a.k, start, a.k_token) + key_head * a.k_head, a.k_token,
-                              length, a.width, scratch.take_rows());
-  const Rows values = as_floats(row<T>(a.v, start, a.v_token) + key_head * a.v_head, a.v_token,
-                                length, a.width, scratch.take_rows());
-  float* turned = scratch.take_columns();
-  transpose(keys, length, a.width, turned);
-  float* query_rows = scratch.take_rows();
-  float* scores = scratch.take(kQueries * score_row);
-  float* mixed = scratch.take(kQueries * wide);
-  const std::int64_t shared = a.heads / a.kv_heads;
-  for (std::int64_t head = key_head * shared; head < (key_head + 1) * shared; ++head) {
-    const Rows queries = as_floats(row<T>(a.q, start, a.q_token) + head * a.q_head, a.q_token,
-                                   length, a.width, query_rows);
+  Task<T> task(a, document, key_head);
+  const std::int64_t start = task.start;
+  const std::int64_t length = task.length;
+  const std::int64_t wide = task.wide;
+  const std::int64_t score_row = task.score_row;
+  const Rows& values = task.values;
+  const float* turned = task.turned(task.keys);
+  float* scores = task.scratch.take(kQueries * score_row);
+  float* mixed = task.scratch.take(kQueries * wide);
+  for (std::int64_t head = task.first_head; head < task.last_head; ++head) {
+    const Rows queries = task.queries(head);
     for (std::int64_t first = 0; first < length; first += kQueries) {
       const Block block(a, first, length);
       const std::int64_t seen = padded(block.keys());
@@ -243,33 +277,26 @@ void put_rows(T* to, std::int64_t stride, const float* from, std::int64_t rows,
 
 template <class T>
 void attend_backward(const AttentionArguments& a, std::int64_t document, std::int64_t key_head) {
-  const std::int64_t start = a.starts[document];
-  const std::int64_t length = a.starts[document + 1] - start;
-  const std::int64_t wide = padded(a.width);
-  const std::int64_t score_row = padded(length);
-  Scratch scratch(a.scratch, length, a.width);
-  const Rows keys = as_floats(row<T>(a.k, start, a.k_token) + key_head * a.k_head, a.k_token,
-                              length, a.width, scratch.take_rows());
-  const Rows values = as_floats(row<T>(a.v, start, a.v_token) + key_head * a.v_head, a.v_token,
-                                length, a.width, scratch.take_rows());
-  float* turned_keys = scratch.take_columns();
-  float* turned_values = scratch.take_columns();
-  transpose(keys, length, a.width, turned_keys);
-  transpose(values, length, a.width, turned_values);
-  float* query_rows = scratch.take_rows();
-  float* grad_rows = scratch.take_rows();
-  float* grad_keys = scratch.take_rows();
-  float* grad_values = scratch.take_rows();
-  float* shares = scratch.take(kQueries * score_row);
-  float* grad_scores = scratch.take(kQueries * score_row);
-  float* grad_queries = scratch.take(kQueries * wide);
-  float* inner = scratch.take(score_row);
+  Task<T> task(a, document, key_head);
+  const std::int64_t start = task.start;
+  const std::int64_t length = task.length;
+  const std::int64_t wide = task.wide;
+  const std::int64_t score_row = task.score_row;
+  const Rows& keys = task.keys;
+  const Rows& values = task.values;
+  const float* turned_keys = task.turned(keys);
+  const float* turned_values = task.turned(values);
+  float* grad_rows = task.scratch.take_rows();
+  float* grad_keys = task.scratch.take_rows();
+  float* grad_values = task.scratch.take_rows();
+  float* shares = task.scratch.take(kQueries * score_row);
+  float* grad_scores = task.scratch.take(kQueries * score_row);
+  float* grad_queries = task.scratch.take(kQueries * wide);
+  float* inner = task.scratch.take(score_row);
   clear(grad_keys, length * wide);
   clear(grad_values, length * wide);
-  const std::int64_t shared = a.heads / a.kv_heads;
-  for (std::int64_t head = key_head * shared; head < (key_head + 1) * shared; ++head) {
-    const Rows queries = as_floats(row<T>(a.q, start, a.q_token) + head * a.q_head, a.q_token,
-                                   length, a.width, query_rows);
+  for (std::int64_t head = task.first_head; head < task.last_head; ++head) {
+    const Rows queries = task.queries(head);
     const Rows grads = as_floats(row<T>(a.grad, start * a.heads + head, a.width), a.heads * a.width,
                                  length, a.width, grad_rows);
     inner_products<T>(a, grads, start, length, head, inner);
