@@ -17,6 +17,7 @@
 #include "engine/run/machine.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/suggest.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/ops/op.h"
 
@@ -132,7 +133,20 @@ Timing time_of(const OpImplementation& implementation, const Workload& work) {
           seconds_of([&] { implementation.backward(saved, work.attributes, grads, needs); })};
 }
 
+/// Throws where --op names none.
+void require_op(const std::string& name) {
+  if (name.empty()) return;
+  std::vector<std::string> ops;
+  for (const OpImplementation& one : ops::OpTable::instance().implementations()) {
+    if (one.priority == 0) ops.push_back(one.op);  // each has one reference
+  }
+  if (std::find(ops.begin(), ops.end(), name) == ops.end())
+    throw_bad_input("there is no such op", name, "one of " + join_names(ops), "--op",
+                    did_you_mean(name, ops));
+}
+
 int bench(const EngineCall& call) {
+  require_op(call.text("op"));
   const Sizes sizes{call.option("rows").as_int(), call.option("columns").as_int(),
                     scalar_type_from_name(call.text("dtype"))};
   const std::string only = call.text("op");
