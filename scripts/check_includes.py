@@ -57,6 +57,8 @@ def problems_of(path):
         return
     torch_free = layer == "tools" or (layer.startswith("core/") and layer != "core/engine") or relative.startswith("sdk/base/")
     public = relative.startswith("sdk/") and path.suffix == ".h"
+    if "at::parallel_for" in path.read_text() and path.name != "parallel_for.h":
+        yield f"{relative}: at::parallel_for runs on one thread without OpenMP's compiler flag; take ops::parallel_for"
     for quoted, name in includes_of(path):
         own = quoted and (path.parent / name).exists() and layer in ("plugins", "sdk")
         if name.startswith("plugins/") or (quoted and "/plugins/" in name):

@@ -101,6 +101,30 @@ void add_grouped_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Cas
   cases.push_back({"no bias", {x, weight, {}, offsets}, {}, {true, true, false, false}});
 }
 
+/// Weights in the dtype of x, in float32 and in int8 with factors.
+void add_decode_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+  for (const auto& [rows, columns, out] : {Shape(1, 64, 5), Shape(3, 7, 1), Shape(5, 33, 18),
+                                           Shape(8, 130, 65), Shape(0, 8, 4), Shape(11, 16, 3)}) {
+    const std::string name = std::to_string(rows) + " rows, [" + std::to_string(out) + ", " +
+                             std::to_string(columns) + "]";
+    const at::Tensor x = in(random_tensor({rows, columns}, seed, 1), dtype);
+    const at::Tensor weight = random_tensor({out, columns}, seed, 2);
+    const at::Tensor bias = in(random_tensor({out}, seed, 3), dtype);
+    const at::Tensor codes = (weight * 40).clamp(-127, 127).to(at::kChar);
+    const at::Tensor scale = random_tensor({out}, seed, 4).abs() / 64;
+    cases.push_back({name, {x, in(weight, dtype), {}, {}}, {}, {true, true, false, false}});
+    cases.push_back(
+        {name + ", bias", {x, in(weight, dtype), bias, {}}, {}, {true, true, true, false}});
+    cases.push_back({name + ", float32 weight",
+                     {x, in(weight, dtype).to(at::kFloat), {}, {}},
+                     {},
+                     {true, false, false, false}});
+    cases.push_back(
+        {name + ", int8 weight", {x, codes, bias, scale}, {}, {true, false, true, true}});
+  }
+}
+
 /// Documents of one token, of less and more than a vector, of several blocks; heads that share
 /// keys; q, k and v as parts of one projection.
 void add_attention_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
@@ -137,6 +161,8 @@ std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uin
     add_attention_cases(dtype, seed, cases);
   } else if (op == "grouped_linear") {
     add_grouped_cases(dtype, seed, cases);
+  } else if (op == "decode_linear") {
+    add_decode_cases(dtype, seed, cases);
   } else {
     add_row_cases(op, dtype, seed, cases);
   }

@@ -1,6 +1,5 @@
 #include "espalier/sdk/parallel_strategy.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/stack.h>
@@ -9,6 +8,8 @@
 #include <cmath>
 #include <iterator>
 #include <numeric>
+
+#include "espalier/ops/parallel_for.h"
 
 namespace espalier {
 
@@ -54,13 +55,13 @@ double sum_of_chunk(const float* values, std::int64_t size) {
 /// LibTorch's norm of float32 in double makes a copy in double first.
 double sum_of_squares(const float* values, std::int64_t size) {
   std::vector<double> sums(static_cast<std::size_t>((size + kChunk - 1) / kChunk));
-  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t i = begin; i < end; ++i) {
-                       sums[static_cast<std::size_t>(i)] =
-                           sum_of_chunk(values + i * kChunk, std::min(kChunk, size - i * kChunk));
-                     }
-                   });
+  ops::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1,
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t i = begin; i < end; ++i) {
+                        sums[static_cast<std::size_t>(i)] =
+                            sum_of_chunk(values + i * kChunk, std::min(kChunk, size - i * kChunk));
+                      }
+                    });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 

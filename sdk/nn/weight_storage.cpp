@@ -7,6 +7,8 @@
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "espalier/ops/decode_linear.h"
+
 namespace espalier::nn {
 namespace {
 
@@ -40,6 +42,7 @@ WeightStorage::~WeightStorage() = default;
 
 at::Tensor DenseWeight::linear(const at::Tensor& input, const at::Tensor& bias) const {
   const at::Tensor& weight = weight_->computed();
+  if (ops::decodes(input)) return ops::decode_linear(input, weight, bias);
   const at::Tensor converted_bias = bias.defined() ? bias.to(input.scalar_type()) : bias;
   if (weight.scalar_type() == input.scalar_type()) return at::linear(input, weight, converted_bias);
   at::Tensor output = ConvertingLinear::apply(input, weight);

@@ -16,6 +16,7 @@ OpImplementation gated_activation_reference();
 OpImplementation cross_entropy_reference();
 OpImplementation document_attention_reference();
 OpImplementation grouped_linear_reference();
+ESPALIER_API OpImplementation decode_linear_reference();
 OpImplementation selective_scan_reference();
 
 }  // namespace espalier::ops

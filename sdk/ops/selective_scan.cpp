@@ -1,6 +1,5 @@
 #include "espalier/ops/selective_scan.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -12,6 +11,7 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
+#include "espalier/ops/parallel_for.h"
 #include "espalier/ops/reference.h"
 
 namespace espalier::ops {
@@ -105,7 +105,7 @@ void scan_head(const HeadView& v, const Sizes& s, const Chunk& chunk, float* sta
 /// Calls `work(part, head)` for every head, parts in parallel.
 template <class Work>
 void for_each_head(std::int64_t heads, const Work& work) {
-  at::parallel_for(0, kParts, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(0, kParts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t part = begin; part < end; ++part) {
       for (std::int64_t h = part * heads / kParts; h < (part + 1) * heads / kParts; ++h)
         work(part, h);

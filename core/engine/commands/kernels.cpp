@@ -64,6 +64,14 @@ std::optional<Workload> workload_of(const std::string& op, const Sizes& sizes) {
   if (op == "gated_activation")
     return Workload{
         {random({rows, columns}, dtype), random({rows, columns}, dtype)}, {}, 3 * one, 5 * one};
+  if (op == "decode_linear") {
+    const double weights =
+        static_cast<double>(columns * columns) * static_cast<double>(c10::elementSize(dtype));
+    return Workload{{random({1, columns}, dtype), random({columns, columns}, dtype), {}, {}},
+                    {},
+                    weights,
+                    2 * weights};
+  }
   const std::int64_t heads = std::max<std::int64_t>(1, columns / kHead);
   const at::Tensor q = random({rows, heads, kHead}, dtype);
   if (op == "rotary") {
@@ -125,7 +133,8 @@ Timing time_of(const OpImplementation& implementation, const Workload& work) {
   Tensors grads;
   for (const at::Tensor& output : outputs) grads.push_back(at::ones_like(output));
   std::vector<bool> needs;
-  for (const at::Tensor& input : work.inputs) needs.push_back(input.is_floating_point());
+  for (const at::Tensor& input : work.inputs)
+    needs.push_back(input.defined() && input.is_floating_point());
   return {seconds_of([&] {
             ops::Saved unused;
             implementation.forward(work.inputs, work.attributes, unused);

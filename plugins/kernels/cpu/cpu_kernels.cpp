@@ -7,11 +7,14 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "espalier/base/error.h"
 #include "espalier/ops/gated_activation.h"
 #include "espalier/ops/op.h"
+#include "espalier/ops/parallel_for.h"
+#include "espalier/ops/reference.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/plugin.h"
 #include "kernels.h"
@@ -64,8 +67,8 @@ void over_rows(void (*kernel)(const Arguments&, std::int64_t, std::int64_t),
                const Arguments& arguments, std::int64_t rows, std::int64_t columns) {
   const std::int64_t grain =
       std::max<std::int64_t>(1, kElementsPerTask / std::max<std::int64_t>(1, columns));
-  at::parallel_for(0, rows, grain,
-                   [&](std::int64_t begin, std::int64_t end) { kernel(arguments, begin, end); });
+  ops::parallel_for(0, rows, grain,
+                    [&](std::int64_t begin, std::int64_t end) { kernel(arguments, begin, end); });
 }
 
 // --- rms_norm: inputs x, w; numbers eps, offset
@@ -91,7 +94,7 @@ void rms_norm_backward(const cpu::Kernels& kernels, const cpu::RmsNormArguments&
       std::min<std::int64_t>(at::get_num_threads(), std::max<std::int64_t>(rows, 1));
   at::Tensor partial =
       at::zeros({threads, arguments.columns}, at::TensorOptions().dtype(at::kFloat));
-  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+  ops::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       cpu::RmsNormArguments mine = arguments;
       mine.grad_weight = partial.data_ptr<float>() + i * arguments.columns;
@@ -350,7 +353,7 @@ void over_tasks(const cpu::Kernels& kernels,
                 const cpu::AttentionArguments& arguments, const at::Tensor& starts) {
   const std::vector<std::int64_t> first = shares_of_threads(starts, arguments.kv_heads);
   const std::int64_t size = kernels.attention_scratch(longest_document(starts), arguments.width);
-  at::parallel_for(
+  ops::parallel_for(
       0, static_cast<std::int64_t>(first.size()) - 1, 1, [&](std::int64_t begin, std::int64_t end) {
         at::Tensor scratch = empty_floats(size);
         cpu::AttentionArguments mine = arguments;
@@ -398,6 +401,48 @@ OpImplementation document_attention(const cpu::Kernels& kernels) {
   return {"document_attention", kernels.instructions, kPriority, supports, forward, backward};
 }
 
+// --- decode_linear: inputs x, weight, bias, scale
+
+std::optional<cpu::WeightType> weight_type_of(const at::Tensor& weight) {
+  switch (weight.scalar_type()) {
+    case at::kFloat: return cpu::WeightType::kFloat;
+    case at::kBFloat16: return cpu::WeightType::kBf16;
+    case at::kChar: return cpu::WeightType::kInt8;
+    default: return std::nullopt;
+  }
+}
+
+OpImplementation decode_linear(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    const at::Tensor& weight = inputs[1];
+    return is_computed(inputs[0]) && inputs[0].dim() == 2 && weight.is_cpu() &&
+           weight.is_contiguous() && weight_type_of(weight).has_value();
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes&, Saved& saved) {
+    const auto as_floats = [](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.to(at::kFloat).contiguous() : tensor;
+    };
+    const auto floats = [](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
+    };
+    const at::Tensor x = as_floats(inputs[0]);
+    const at::Tensor& weight = inputs[1];
+    const at::Tensor bias = as_floats(inputs[2]);
+    const at::Tensor scale = as_floats(inputs[3]);
+    at::Tensor y = at::empty({x.size(0), weight.size(0)}, inputs[0].options());
+    const cpu::DecodeArguments arguments{
+        type_of(y), *weight_type_of(weight), x.size(0),     x.size(1),    weight.size(0),
+        floats(x),  weight.const_data_ptr(), floats(scale), floats(bias), y.mutable_data_ptr()};
+    over_rows(kernels.decode_linear, arguments, weight.size(0), weight.size(1));
+    saved.tensors = {inputs[0], weight, inputs[3]};
+    return Tensors{y};
+  };
+  // Nothing is trained this way: the reference's will do.
+  return {"decode_linear", kernels.instructions,
+          kPriority,       supports,
+          forward,         ops::decode_linear_reference().backward};
+}
+
 class CpuKernels final : public KernelPack {
  public:
   std::string unavailable() const override {
@@ -406,18 +451,21 @@ class CpuKernels final : public KernelPack {
   std::vector<OpImplementation> implementations() const override {
     const cpu::Kernels* kernels = best_kernels();
     if (kernels == nullptr) return {};
-    return {rms_norm(*kernels), rotary(*kernels), gated_activation(*kernels),
-            cross_entropy(*kernels), document_attention(*kernels)};
+    return {rms_norm(*kernels),           rotary(*kernels),
+            gated_activation(*kernels),   cross_entropy(*kernels),
+            document_attention(*kernels), decode_linear(*kernels)};
   }
 };
 
 void register_components(Registrar& registrar) {
   registrar
-      .add<KernelPack, CpuKernels>("cpu_kernels",
-                                   "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
-                                   "gated activations, cross entropy, attention in documents")
-      .serves("ops",
-              {"rms_norm", "rotary", "gated_activation", "cross_entropy", "document_attention"})
+      .add<KernelPack, CpuKernels>(
+          "cpu_kernels",
+          "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
+          "gated activations, cross entropy, attention in documents, linears "
+          "of few rows")
+      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy",
+                      "document_attention", "decode_linear"})
       .serves("devices", {"cpu"});
 }
 

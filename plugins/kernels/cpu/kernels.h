@@ -89,6 +89,22 @@ struct AttentionArguments {
   float* scratch;  ///< of this call; its size is that of attention_scratch
 };
 
+enum class WeightType { kFloat, kBf16, kInt8 };
+
+/// A row of this kernel is one of the weight.
+struct DecodeArguments {
+  Type type;  ///< of y
+  WeightType weight_type;
+  std::int64_t rows;  ///< of x
+  std::int64_t in;
+  std::int64_t out;
+  const float* x;      ///< [rows, in]
+  const void* weight;  ///< [out, in]
+  const float* scale;  ///< [out] or nullptr
+  const float* bias;   ///< [out] or nullptr
+  void* y;             ///< [rows, out]
+};
+
 /// The kernels of one instruction set, each over the rows (tokens) `begin` to `end`.
 struct Kernels {
   const char* instructions;
@@ -100,6 +116,7 @@ struct Kernels {
   void (*cross_entropy)(const CrossEntropyArguments&, std::int64_t begin, std::int64_t end);
   void (*cross_entropy_backward)(const CrossEntropyArguments&, std::int64_t begin,
                                  std::int64_t end);
+  void (*decode_linear)(const DecodeArguments&, std::int64_t begin, std::int64_t end);
   // Over tasks: document by document, its key heads.
   void (*attention)(const AttentionArguments&, std::int64_t begin, std::int64_t end);
   void (*attention_backward)(const AttentionArguments&, std::int64_t begin, std::int64_t end);

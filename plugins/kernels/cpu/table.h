@@ -2,15 +2,16 @@
 #pragma once
 
 #include "attention.h"
+#include "decode.h"
 #include "rows.h"
 
 namespace espalier::cpu {
 namespace {
 
 constexpr Kernels kernels_named(const char* instructions) {
-  return {instructions, rms_norm,           rms_norm_backward, rotary,
-          gated,        gated_backward,     cross_entropy,     cross_entropy_backward,
-          attention,    attention_backward, attention_scratch};
+  return {instructions,  rms_norm,       rms_norm_backward,  rotary,
+          gated,         gated_backward, cross_entropy,      cross_entropy_backward,
+          decode_linear, attention,      attention_backward, attention_scratch};
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ using Floats = float __attribute__((vector_size(4 * kLanes)));
 using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
 using Words = std::uint32_t __attribute__((vector_size(4 * kLanes)));
 using Halves = std::uint16_t __attribute__((vector_size(2 * kLanes)));
+using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
 
 struct Bf16 {
   std::uint16_t bits;
@@ -48,6 +49,12 @@ inline Floats load(const Bf16* from) {
   Halves bits;
   __builtin_memcpy(&bits, from, sizeof bits);
   return widened(bits);
+}
+
+inline Floats load(const std::int8_t* from) {
+  Bytes codes;
+  __builtin_memcpy(&codes, from, sizeof codes);
+  return __builtin_convertvector(__builtin_convertvector(codes, Ints), Floats);
 }
 
 inline void store(float* to, Floats values) { __builtin_memcpy(to, &values, sizeof values); }

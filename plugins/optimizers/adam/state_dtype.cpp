@@ -1,6 +1,5 @@
 #include "state_dtype.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <c10/util/BFloat16.h>
 
@@ -10,6 +9,7 @@
 
 #include "espalier/base/error.h"
 #include "espalier/base/random.h"
+#include "espalier/ops/parallel_for.h"
 
 namespace espalier {
 namespace {
@@ -30,7 +30,7 @@ void round_by_chance(const at::Tensor& values, std::uint64_t key, std::int64_t f
                      const at::Tensor& out) {
   const float* in = values.const_data_ptr<float>();
   auto* rounded = out.data_ptr<at::BFloat16>();
-  at::parallel_for(0, values.numel(), kElementsAThread, [&](std::int64_t begin, std::int64_t end) {
+  ops::parallel_for(0, values.numel(), kElementsAThread, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       auto bits = std::bit_cast<std::uint32_t>(in[i]);
       const auto element = static_cast<std::uint64_t>(first + i);

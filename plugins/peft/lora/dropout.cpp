@@ -1,12 +1,12 @@
 #include "dropout.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <array>
 #include <cmath>
 
 #include "espalier/base/random.h"
+#include "espalier/ops/parallel_for.h"
 
 namespace espalier::lora {
 
@@ -23,7 +23,7 @@ at::Tensor dropout_mask(const at::Tensor& like, double share, const PassPosition
   float* data = mask.data_ptr<float>();
   const std::int64_t count = mask.numel();
   const std::int64_t blocks = (count + kPerBlock - 1) / kPerBlock;
-  at::parallel_for(0, blocks, 1024, [&](std::int64_t begin, std::int64_t end) {
+  ops::parallel_for(0, blocks, 1024, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::array<std::uint32_t, 4> bits = random.block(static_cast<std::uint64_t>(b));
       const std::int64_t first = b * kPerBlock;

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+#include "espalier/ops/decode_linear.h"
+
 namespace espalier {
 namespace {
 
@@ -76,6 +78,8 @@ Int8Weight::Int8Weight(std::shared_ptr<Parameter> parameter, const at::Tensor& w
 }
 
 at::Tensor Int8Weight::linear(const at::Tensor& input, const at::Tensor& bias) const {
+  if (ops::decodes(input))
+    return ops::decode_linear(input, codes_->value(), bias, scales_->value());
   at::Tensor output = Int8Linear::apply(input, codes_->value(), scales_->value());
   return bias.defined() ? output + bias.to(output.scalar_type()) : output;
 }

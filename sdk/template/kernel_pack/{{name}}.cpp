@@ -1,8 +1,8 @@
 // A kernel for one op of the table: SiLU gating in one pass over its inputs, on the CPU in float32.
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
 #include <espalier/ops/gated_activation.h>
 #include <espalier/ops/op.h>
+#include <espalier/ops/parallel_for.h>
 #include <espalier/sdk/plugin.h>
 
 #include <cmath>
@@ -29,7 +29,7 @@ Tensors forward(const Tensors& inputs, const OpAttributes&, Saved& saved) {
   const float* g = gate.const_data_ptr<float>();
   const float* u = up.const_data_ptr<float>();
   float* y = out.data_ptr<float>();
-  at::parallel_for(0, out.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+  espalier::ops::parallel_for(0, out.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) y[i] = g[i] / (1 + std::exp(-g[i])) * u[i];
   });
   saved.tensors = {gate, up};
@@ -46,7 +46,7 @@ Tensors backward(const Saved& saved, const OpAttributes&, const Tensors& grad_ou
   const float* dy = grad.const_data_ptr<float>();
   float* dg = grad_gate.data_ptr<float>();
   float* du = grad_up.data_ptr<float>();
-  at::parallel_for(0, grad.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+  espalier::ops::parallel_for(0, grad.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const float s = 1 / (1 + std::exp(-g[i]));
       dg[i] = dy[i] * u[i] * s * (1 + g[i] * (1 - s));
