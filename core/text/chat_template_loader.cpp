@@ -5,9 +5,9 @@
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
 #include "espalier/base/json.h"
+#include "espalier/base/utf8.h"
 #include "text/chat/interpreter.h"
 #include "text/special_tokens.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
-#include "text/unicode/utf8.h"
+#include "espalier/base/utf8.h"
 
 namespace espalier::text {
 namespace {

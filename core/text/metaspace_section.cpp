@@ -1,6 +1,6 @@
 #include "text/metaspace_section.h"
 
-#include "text/unicode/utf8.h"
+#include "espalier/base/utf8.h"
 
 namespace espalier::text {
 

@@ -8,6 +8,7 @@
 #include "espalier/base/safetensors.h"
 #include "espalier/base/suggest.h"
 #include "espalier/base/torch_file.h"
+#include "espalier/sdk/checkpoint_format.h"
 
 namespace espalier {
 namespace {
@@ -62,6 +63,26 @@ CheckpointReader::CheckpointReader(const std::string& path) : path_(weights_file
   } else {
     Shard& only = shard(path_);
     for (const TensorInfo& tensor : open(only).tensors()) shard_of_.emplace(tensor.name, &only);
+  }
+  for (const auto& entry : shard_of_) names_.push_back(entry.first);
+}
+
+CheckpointReader::CheckpointReader(const std::string& path, const std::vector<std::string>& files,
+                                   const CheckpointFormat& format)
+    : path_(path) {
+  ESPALIER_ASSERT(!files.empty(), "a checkpoint has at least one file");
+  for (const std::string& name : files) {
+    Shard& own = shard(name);
+    own.file = format.open(name);
+    own.visible.store(own.file.get());
+    for (const TensorInfo& tensor : own.file->tensors()) {
+      const auto [known, is_new] = shard_of_.emplace(tensor.name, &own);
+      if (!is_new) {
+        throw_bad_input("tensor '" + tensor.name + "' is in two files",
+                        known->second->path + " and " + name, "each tensor once", path,
+                        "take the files of other checkpoints out of the folder");
+      }
+    }
   }
   for (const auto& entry : shard_of_) names_.push_back(entry.first);
 }

@@ -16,14 +16,21 @@
 
 namespace espalier {
 
+class CheckpointFormat;
+
 /// The weights of a model: `path` is a folder with model.safetensors, or with
 /// model.safetensors.index.json and its shards, or where there is neither with pytorch_model.bin or
 /// its index and shards (see TorchFile); or one such file; or an index file. Shards are opened when
 /// a tensor of theirs is first asked for; each is then checked against the index. All methods may
-/// be called from several threads at once.
+/// be called from several threads at once. What other formats know takes the second constructor.
 class ESPALIER_API CheckpointReader {
  public:
   explicit CheckpointReader(const std::string& path);
+  /// The tensors of all `files` (not empty), each opened by `format`, which is used in the
+  /// constructor alone; `path` names the whole in messages. Throws Error(kBadInput) for a tensor
+  /// that is in two files.
+  CheckpointReader(const std::string& path, const std::vector<std::string>& files,
+                   const CheckpointFormat& format);
   CheckpointReader(const CheckpointReader&) = delete;
   CheckpointReader& operator=(const CheckpointReader&) = delete;
   ~CheckpointReader();

@@ -68,7 +68,7 @@ class ComponentBuilder {
 };
 
 /// Given to a plugin's registration function; collects, commits nothing. The host validates the
-/// whole list first.
+/// whole list first. Borrowed for that call, one thread.
 class ESPALIER_API Registrar {
  public:
   /// Registers component `T` of interface `I`. `T` is constructible from its `Config`, which

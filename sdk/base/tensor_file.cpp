@@ -77,8 +77,28 @@ std::uint64_t tensor_size_bytes(DType dtype, std::span<const std::int64_t> shape
 
 TensorFile::~TensorFile() = default;
 
+void TensorFile::add_tensor(TensorInfo tensor) {
+  const std::string where = path() + ", tensor '" + tensor.name + "'";
+  const std::uint64_t needed = tensor_size_bytes(tensor.dtype, tensor.shape, where);
+  if (tensor.end < tensor.begin || tensor.size_bytes() != needed) {
+    throw_bad_input("the bytes of the tensor do not fit its dtype and shape",
+                    std::to_string(tensor.begin) + " to " + std::to_string(tensor.end),
+                    std::to_string(needed) + " bytes", where);
+  }
+  const std::uint64_t size = file_.bytes().size();
+  if (data_begin_ > size || tensor.end > size - data_begin_) {
+    throw_bad_input("the file ends before the data of its tensors", std::to_string(size) + " bytes",
+                    std::to_string(data_begin_ + tensor.end) + " bytes at least", where,
+                    "the file is damaged or was not copied completely: fetch or write it again");
+  }
+  tensors_.push_back(std::move(tensor));
+}
+
 void TensorFile::index_tensors() {
-  for (std::size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (index_.emplace(tensors_[i].name, i).second) continue;
+    throw_bad_input("a tensor comes twice", tensors_[i].name, "each name once", path());
+  }
 }
 
 std::optional<std::span<const std::byte>> TensorFile::gathered(const TensorInfo& /*tensor*/) const {

@@ -45,6 +45,9 @@ using TensorMetadata = std::map<std::string, std::string>;
 
 /// A file of named tensors that was opened and checked; what its formats have in common. Data is
 /// read when asked for. Immutable; all methods may be called from several threads at once.
+///
+/// A format derives from it: the constructor reads the directory of `file_`, sets `data_begin_`,
+/// calls add_tensor() for each tensor that lies in the file, and index_tensors() at the end.
 class ESPALIER_API TensorFile {
  public:
   TensorFile(const TensorFile&) = delete;
@@ -78,8 +81,13 @@ class ESPALIER_API TensorFile {
   std::uint64_t bytes_requested() const { return bytes_requested_.load(std::memory_order_relaxed); }
 
  protected:
+  /// Throws Error(kIo) for a file that can't be read.
   explicit TensorFile(std::string path) : file_(std::move(path)) {}
-  /// Makes tensors findable; once `tensors_` is complete.
+  /// Appends to `tensors_` what lies in the file at `data_begin_` + begin. Throws Error(kBadInput)
+  /// that names file and tensor when its bytes don't fit dtype and shape, or pass the end.
+  void add_tensor(TensorInfo tensor);
+  /// Makes tensors findable; once `tensors_` is complete. Throws Error(kBadInput) for a name that
+  /// comes twice.
   void index_tensors();
   /// All bytes of a tensor whose elements don't stand in the file in row-major order; none for the
   /// others, which lie at `data_begin_` + begin.

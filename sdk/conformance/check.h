@@ -24,6 +24,8 @@ struct Subject {
   Value sample;
   /// The component's property "capabilities"; null where it declares none.
   Value capabilities;
+  Table serves;        ///< as the manifest has it
+  Table properties;    ///< likewise
   std::string folder;  ///< for files that a check writes; empty at first
   std::uint64_t seed = 0;
 

@@ -13,7 +13,7 @@ namespace espalier {
 
 /// Holds weights of linears in fewer bits (recipe section `quantization`). The host asks for each
 /// linear of a model but its output head, while weights are read, so that the dense model is never
-/// in memory whole.
+/// in memory whole. One thread at a time; the storage lives on without the quantizer.
 class ESPALIER_API Quantizer {
  public:
   static constexpr InterfaceId kInterface{"Quantizer", 1};

@@ -28,7 +28,9 @@ struct Saved {
 
 /// One implementation of a named op: forward and backward declared together, with what they save.
 /// All tensors of a call are on one device. Backward returns one gradient per input, undefined
-/// where `needs_grad` is false.
+/// where `needs_grad` is false. Inputs are borrowed and stay as they are. Forward runs on the
+/// thread of the caller, backward on that of autograd, so the functions keep nothing but what is in
+/// `Saved`.
 struct OpImplementation {
   std::string op;    ///< "rms_norm"
   std::string name;  ///< "reference", "avx512", ...
@@ -46,10 +48,13 @@ class ESPALIER_API OpTable {
  public:
   static OpTable& instance();
 
+  /// While plugins load, by one thread.
   void add(OpImplementation implementation);
   /// Restricts an op to one implementation ("[kernels] rms_norm = 'reference'"). Throws
   /// Error(kBadInput) with the nearest names when there is none.
   void force(const std::string& op, const std::string& name);
+  /// Of those that support the call the one of the highest priority; where one is forced, that or
+  /// the reference. Lives as long as the table.
   const OpImplementation& select(std::string_view op, const Tensors& inputs,
                                  const OpAttributes& attributes) const;
   const std::vector<OpImplementation>& implementations() const { return implementations_; }
@@ -67,7 +72,8 @@ ESPALIER_API Tensors call(std::string_view op, Tensors inputs, const OpAttribute
 
 namespace espalier {
 
-/// A set of op implementations for one kind of machine.
+/// A set of op implementations for one kind of machine. Asked once while plugins load, by one
+/// thread; what it returns outlives it.
 class ESPALIER_API KernelPack {
  public:
   static constexpr InterfaceId kInterface{"KernelPack", 1};

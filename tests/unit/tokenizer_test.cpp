@@ -12,10 +12,10 @@
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/base/sha256.h"
+#include "espalier/base/utf8.h"
 #include "text/pattern/pattern.h"
 #include "text/tokenize_lines.h"
 #include "text/tokenizer_loader.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "espalier/base/utf8.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

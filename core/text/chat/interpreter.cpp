@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/loop.h"
 #include "text/chat/operations.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 

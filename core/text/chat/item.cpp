@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/limits.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

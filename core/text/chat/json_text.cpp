@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/limits.h"
 #include "text/chat/operations.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

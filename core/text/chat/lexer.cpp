@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <array>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/item.h"
 #include "text/chat/python_text.h"
 #include "text/chat/token.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/limits.h"
 #include "text/chat/loop.h"
 #include "text/chat/python_text.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

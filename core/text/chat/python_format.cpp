@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstdio>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/limits.h"
 #include "text/chat/operations.h"
 #include "text/chat/python_text.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

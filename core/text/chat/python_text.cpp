@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/limits.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

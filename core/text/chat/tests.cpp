@@ -2,9 +2,9 @@
 #include <cmath>
 #include <map>
 
+#include "espalier/base/utf8.h"
 #include "text/chat/operations.h"
 #include "text/chat/python_text.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text::chat {
 namespace {

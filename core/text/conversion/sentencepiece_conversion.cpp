@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
+#include "espalier/base/utf8.h"
 #include "text/base64.h"
 #include "text/conversion/conversions.h"
 #include "text/conversion/sentencepiece_model.h"
 #include "text/conversion/tokenizer_draft.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

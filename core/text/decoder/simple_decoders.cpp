@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <array>
 
+#include "espalier/base/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/decoder/decoder.h"
 #include "text/metaspace_section.h"
 #include "text/pattern/pattern_section.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

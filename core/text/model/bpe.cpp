@@ -2,13 +2,13 @@
 #include <algorithm>
 #include <array>
 
+#include "espalier/base/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/model/bpe_merger.h"
 #include "text/model/merge_borders.h"
 #include "text/model/model.h"
 #include "text/model/vocabulary.h"
 #include "text/model/word_cache.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

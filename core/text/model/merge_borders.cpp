@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "text/unicode/utf8.h"
+#include "espalier/base/utf8.h"
 
 namespace espalier::text {
 

@@ -3,10 +3,10 @@
 #include <array>
 #include <limits>
 
+#include "espalier/base/utf8.h"
 #include "text/model/byte_trie.h"
 #include "text/model/model.h"
 #include "text/model/word_cache.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -1,10 +1,10 @@
 // WordPiece (Schuster and Nakajima, 2012) as in BERT: from left to right the longest entry that
 // fits, or one unknown token for the whole word.
+#include "espalier/base/utf8.h"
 #include "text/model/byte_trie.h"
 #include "text/model/model.h"
 #include "text/model/vocabulary.h"
 #include "text/model/word_cache.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

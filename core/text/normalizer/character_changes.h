@@ -1,7 +1,7 @@
 #pragma once
 
+#include "espalier/base/utf8.h"
 #include "text/aligned_text.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 

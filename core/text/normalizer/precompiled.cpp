@@ -4,10 +4,10 @@
 #include <array>
 #include <cstring>
 
+#include "espalier/base/utf8.h"
 #include "text/base64.h"
 #include "text/normalizer/normalizer.h"
 #include "text/unicode/graphemes.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -1,11 +1,11 @@
 #include <algorithm>
 
+#include "espalier/base/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/normalizer/character_changes.h"
 #include "text/normalizer/normalizer.h"
 #include "text/pattern/pattern_section.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "espalier/base/utf8.h"
 #include "text/normalizer/character_changes.h"
 #include "text/normalizer/normalizer.h"
 #include "text/unicode/tables.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -3,9 +3,9 @@
 // they allow.
 #include <array>
 
+#include "espalier/base/utf8.h"
 #include "text/pattern/pattern.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 

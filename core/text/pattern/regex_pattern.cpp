@@ -5,9 +5,9 @@
 #include <mutex>
 
 #include "espalier/base/error.h"
+#include "espalier/base/utf8.h"
 #include "text/pattern/pattern.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -1,6 +1,6 @@
+#include "espalier/base/utf8.h"
 #include "text/pattern/pattern.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

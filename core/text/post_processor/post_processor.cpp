@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <iterator>
 
+#include "espalier/base/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/component_type.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

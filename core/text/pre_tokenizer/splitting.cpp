@@ -1,9 +1,9 @@
 // Pre-tokenizers that only split: by an expression, by a class of characters, by length.
+#include "espalier/base/utf8.h"
 #include "text/pattern/pattern_section.h"
 #include "text/pre_tokenizer/pre_tokenizer.h"
 #include "text/pre_tokenizer/split_behavior.h"
 #include "text/unicode/properties.h"
-#include "text/unicode/utf8.h"
 
 namespace espalier::text {
 namespace {

@@ -9,7 +9,9 @@
 namespace espalier {
 
 /// A loss over labelled positions. Returns sums; the trainer divides by the weight of the whole
-/// step, so that the gradient does not depend on how a batch was cut.
+/// step, so that the gradient does not depend on how a batch was cut. Inputs are borrowed and stay
+/// as they are; the result carries the gradient. One thread at a time, and the backward pass may
+/// run on another. Throws Error(kBadInput) for labels that it can't take.
 class ESPALIER_API Loss {
  public:
   static constexpr InterfaceId kInterface{"Loss", 1};

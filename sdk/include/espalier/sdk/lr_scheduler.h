@@ -7,7 +7,8 @@
 
 namespace espalier {
 
-/// A learning rate as a closed function of the step, so that resuming needs no state.
+/// A learning rate as a closed function of the step, so that resuming needs no state. Any number of
+/// threads; settings that make no sense are an Error of the constructor, none of a step.
 class ESPALIER_API LrScheduler {
  public:
   static constexpr InterfaceId kInterface{"LrScheduler", 1};

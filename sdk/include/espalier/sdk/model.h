@@ -52,7 +52,8 @@ struct BatchContext {
   std::int64_t prefix_keys = 0;  ///< DocumentPrefix::keys
 };
 
-/// One stretch of a model: the embedding, a decoder layer, the final norm.
+/// One stretch of a model: the embedding, a decoder layer, the final norm. Belongs to the model.
+/// One thread at a time; a backward pass that recomputes calls it on the thread of autograd.
 class ESPALIER_API Block {
  public:
   Block() = default;
@@ -67,7 +68,8 @@ class ESPALIER_API Block {
 };
 
 /// Runs every block of a model. Strategies gather and free parameters here, checkpointing
-/// recomputes, a pipeline cuts, a profiler times. The default calls the block.
+/// recomputes, a pipeline cuts, a profiler times. The default calls the block. Shared by the model
+/// and whoever set it; called by the thread that runs the model.
 class ESPALIER_API BlockRunner {
  public:
   BlockRunner() = default;
@@ -81,7 +83,7 @@ class ESPALIER_API BlockRunner {
       const std::vector<std::shared_ptr<Parameter>>& parameters);
 };
 
-/// The blocks of one named part of a model (a text model has one tower, "model").
+/// The blocks of one named part of a model (a text model has one tower, "model"), which owns them.
 struct Tower {
   std::string name;
   Block* prologue = nullptr;
@@ -96,7 +98,7 @@ struct LinearGroup {
 };
 
 /// The output projection as losses and samplers see it: it may be tied, sharded, quantised or
-/// adapted.
+/// adapted. Belongs to the model. One thread at a time.
 class ESPALIER_API Head {
  public:
   Head() = default;
@@ -121,6 +123,7 @@ struct AuxiliaryTerm {
   double weight = 0.0;
 };
 
+/// What a forward pass gives.
 struct ModelOutput {
   at::Tensor hidden;  ///< [tokens, embed], after the final norm
   TokenLayout layout;
@@ -138,7 +141,7 @@ struct DocumentPrefix {
 };
 
 /// The parts of a model as data, so that strategies, adapters and quantizers act on any model
-/// without an edit to it.
+/// without an edit to it. Plain pointers are to parts that the model owns.
 struct ModelParts {
   std::vector<std::shared_ptr<Parameter>>
       parameters;                     ///< each once, in checkpoint order; a tied weight once
@@ -184,7 +187,9 @@ class ESPALIER_API Model {
   Model& operator=(const Model&) = delete;
   virtual ~Model();
 
+  /// Throws Error(kBadInput) for inputs whose shapes disagree.
   virtual ModelOutput forward(const ModelInput& input) = 0;
+  /// Head, parts and towers live as long as the model.
   virtual Head& head() = 0;
   virtual ModelParts& parts() = 0;
   virtual std::vector<Tower> towers() = 0;
@@ -192,11 +197,14 @@ class ESPALIER_API Model {
   virtual void set_block_runner(std::shared_ptr<BlockRunner> runner) = 0;
   /// Dtype of activations; float32 unless set. Weights are converted where they differ.
   virtual void set_compute_dtype(at::ScalarType dtype) = 0;
+  /// For ModelInput::cache; nullptr where the model can't continue a text (rotary scaling that
+  /// depends on its length).
   virtual std::unique_ptr<KvCache> make_cache() = 0;
   virtual void set_training(bool training) = 0;
 };
 
-/// Builds models of the architectures that its manifest entry serves.
+/// Builds models of the architectures that its manifest entry serves. Any number of threads; a
+/// model lives on without its provider.
 class ESPALIER_API ModelProvider {
  public:
   static constexpr InterfaceId kInterface{"ModelProvider", 1};

@@ -39,7 +39,8 @@ struct ObjectiveTerm {
 };
 
 /// What a training step minimises. The trainer asks for the weights of all micro-batches first,
-/// then runs each forward and backward with the right divisor.
+/// then runs each forward and backward with the right divisor. Context and batch are borrowed for
+/// the call. One thread at a time. Throws Error(kBadInput) for a batch that lacks what it needs.
 class ESPALIER_API Objective {
  public:
   static constexpr InterfaceId kInterface{"Objective", 1};

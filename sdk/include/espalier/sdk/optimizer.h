@@ -71,7 +71,8 @@ struct OptimizerUpdate {
   std::vector<const ParameterSpec*> specs = {};  ///< of the parameters, whole
 };
 
-/// Update rule; holds no tensors of its own.
+/// Update rule; holds no tensors of its own: what it is given belongs to the host and is changed in
+/// place. One thread at a time. Throws Error(kUnsupported) for parameters that the rule can't take.
 class ESPALIER_API Optimizer {
  public:
   static constexpr InterfaceId kInterface{"Optimizer", 1};

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-namespace espalier::text {
+#include "espalier/base/api.h"
+
+namespace espalier {
 
 inline constexpr char32_t kReplacementCharacter = 0xFFFD;
 
@@ -50,15 +53,15 @@ inline std::size_t previous_boundary(std::string_view text, std::size_t end) {
   return end;
 }
 
-void append_utf8(std::string& text, char32_t point);
-std::string to_utf8(std::u32string_view points);
+ESPALIER_API void append_utf8(std::string& text, char32_t point);
+ESPALIER_API std::string to_utf8(std::u32string_view points);
 /// Only for valid UTF-8.
-std::u32string to_code_points(std::string_view text);
-std::size_t count_code_points(std::string_view text);
+ESPALIER_API std::u32string to_code_points(std::string_view text);
+ESPALIER_API std::size_t count_code_points(std::string_view text);
 
-bool is_valid_utf8(std::string_view text);
+ESPALIER_API bool is_valid_utf8(std::string_view text);
 /// Each maximal part of an ill-formed sequence becomes one U+FFFD (the practice that the Unicode
 /// standard recommends, and what Rust and Python do).
-std::string replace_invalid_utf8(std::string_view text);
+ESPALIER_API std::string replace_invalid_utf8(std::string_view text);
 
-}  // namespace espalier::text
+}  // namespace espalier

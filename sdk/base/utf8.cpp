@@ -1,8 +1,8 @@
-#include "text/unicode/utf8.h"
+#include "espalier/base/utf8.h"
 
 #include <cstring>
 
-namespace espalier::text {
+namespace espalier {
 namespace {
 
 /// Length of the well-formed character at `at`, or 0; `bad` is then the length of the maximal
@@ -114,4 +114,4 @@ std::string replace_invalid_utf8(std::string_view text) {
   return mended;
 }
 
-}  // namespace espalier::text
+}  // namespace espalier
