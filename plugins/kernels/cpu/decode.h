@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::int64_t kRowsAtOnce = 4;     // of x, whose sums are kept in registers
 constexpr std::int64_t kWeightsAtOnce = 2;  // rows of the weight
+// Bytes that memory is asked for ahead: the rows are too short for the CPU to see them coming.
+constexpr std::int64_t kAhead = 4096;
 
 template <class T>
 void finish(const DecodeArguments& a, std::int64_t row, std::int64_t j, float total) {
@@ -25,7 +27,11 @@ void decode_tile(const DecodeArguments& a, std::int64_t first, std::int64_t j) {
   Floats sums[kRows][kWeights] = {};
   for_lanes(a.in, [&](std::int64_t i, std::int64_t count) {
     Floats w[kWeights];
-    for (std::int64_t k = 0; k < kWeights; ++k) w[k] = get(weight + k * a.in + i, count);
+    for (std::int64_t k = 0; k < kWeights; ++k) {
+      const W* from = weight + k * a.in + i;
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + kAhead);
+      w[k] = get(from, count);
+    }
     for (std::int64_t r = 0; r < kRows; ++r) {
       const Floats value = get(x + r * a.in + i, count);
       for (std::int64_t k = 0; k < kWeights; ++k) sums[r][k] += value * w[k];

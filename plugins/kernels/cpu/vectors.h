@@ -80,9 +80,17 @@ void store_part(T* to, Floats values, std::int64_t count) {
 }
 
 inline float sum(Floats values) {
-  float total = 0;
-  for (std::int64_t i = 0; i < kLanes; ++i) total += values[i];
-  return total;
+  using Eight = float __attribute__((vector_size(32)));
+  using Four = float __attribute__((vector_size(16)));
+#ifdef __AVX512F__
+  const Eight eight = __builtin_shufflevector(values, values, 0, 1, 2, 3, 4, 5, 6, 7) +
+                      __builtin_shufflevector(values, values, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  const Eight eight = values;
+#endif
+  const Four four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
+                    __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
 inline float largest(Floats values) {
