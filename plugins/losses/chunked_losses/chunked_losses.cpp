@@ -85,8 +85,8 @@ class ChunkedCrossEntropy final : public Loss {
 
   at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, Head& head) override {
     const at::Tensor rows = labelled_rows(config_.counted(labels));
-    return in_chunks(head.project_share(hidden.index_select(0, rows)),
-                     labels.index_select(0, rows), head.share());
+    return in_chunks(head.project_share(hidden.index_select(0, rows)), labels.index_select(0, rows),
+                     head.share());
   }
   at::Tensor from_logits(const at::Tensor& logits, const at::Tensor& labels) override {
     return in_chunks(logits, labels, nullptr);
@@ -124,7 +124,8 @@ class FusedLinearCrossEntropy final : public Loss {
     const at::Tensor rows = labelled_rows(counted);
     const std::int64_t budget = config_.chunk_megabytes * 1'000'000;
     const std::int64_t columns = std::max<std::int64_t>(
-        1, head.share() == nullptr ? head.vocab_size() : head.vocab_size() / head.share()->ranks->size());
+        1, head.share() == nullptr ? head.vocab_size()
+                                   : head.vocab_size() / head.share()->ranks->size());
     const std::int64_t rows_per_chunk =
         std::max<std::int64_t>(1, budget / (columns * std::int64_t{sizeof(float)}));
     return fused_linear_cross_entropy(hidden.index_select(0, rows), counted.index_select(0, rows),
