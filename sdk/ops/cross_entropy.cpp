@@ -88,6 +88,7 @@ RowNumbers gathered_numbers(const at::Tensor& logits, const at::Tensor& index,
   std::vector<at::Tensor> own = {lse, target};
   if (smoothing) own.push_back(logits.sum(-1));
   const at::Tensor sent = at::stack(own);  // [numbers, rows]
+  if (sent.numel() == 0) return {lse, target, smoothing ? own.back() : at::Tensor()};
   const at::Tensor all =
       at::empty({ranks.size(), sent.size(0), sent.size(1)}, sent.options().requires_grad(false));
   ranks.all_gather(all.view({-1}), sent.view({-1}), "what a loss needs of the logits")->wait();

@@ -73,6 +73,7 @@ at::Tensor whole_of_cut(const at::Tensor& local, const TensorCut& cut,
   std::int64_t others = 1;  // elements of one index
   for (std::size_t d = 0; d < shape.size(); ++d) others *= d == cut.dimension ? 1 : shape[d];
   const auto options = local.options().requires_grad(false);
+  if (others == 0) return at::empty(shape, options);
   // Shorter parts travel with zeros behind.
   at::Tensor sent = local.detach().contiguous().view({-1});
   if (sent.numel() < longest * others)
