@@ -41,7 +41,8 @@ class DecoderModel::LinearHead final : public Head {
   Linear& linear() override { return *linear_; }
   const AxisShare* share() const override { return linear_->redistribution().share.get(); }
   at::Tensor project_share(const at::Tensor& hidden_rows) override {
-    return finished(linear_->forward_share(hidden_rows));
+    return finished(share() == nullptr ? linear_->forward(hidden_rows)
+                                       : linear_->forward_share(hidden_rows));
   }
 
  private:

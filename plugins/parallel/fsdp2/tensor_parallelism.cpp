@@ -115,6 +115,7 @@ void TensorParallelism::share_linear(const SharingPlan::Entry& entry) {
       side_of(entry.style),
       {ranks_, linear.weight()->spec().dimensions[cut.dimension].size(), cut.runs()}};
   if (share.side == nn::LinearSide::kOutputs) {
+    share_scales(linear, cut);
     if (entry.in_block)
       seat.input = [this](const at::Tensor& x) { return enter(x); };
     else
@@ -135,6 +136,20 @@ void TensorParallelism::share_linear(const SharingPlan::Entry& entry) {
     seat.input = [this, cut](const at::Tensor& x) { return columns::cut(x, cut, *ranks_); };
   }
   share_extensions(linear, share, cut);
+}
+
+/// What a quantised weight has for each output goes with the outputs.
+void TensorParallelism::share_scales(nn::Linear& linear, const TensorCut& cut) {
+  if (at::isFloatingType(linear.weight()->value().scalar_type())) return;
+  for (const auto& component : linear.storage().components()) {
+    const std::vector<std::int64_t> shape = component->spec().shape();
+    if (component == linear.weight() || cuts_.contains(component.get()) || shape.size() != 1 ||
+        shape[0] != linear.weight()->spec().dimensions[0].size())
+      continue;
+    TensorCut own = cut;
+    own.dimension = 0;
+    cut_parameter(*component, own);
+  }
 }
 
 void TensorParallelism::share_extensions(nn::Linear& linear, const nn::LinearShare& share,

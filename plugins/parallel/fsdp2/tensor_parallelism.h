@@ -65,6 +65,7 @@ class TensorParallelism {
   SharingRanks sharing_ranks() const;
   void cut_parameter(Parameter& parameter, const TensorCut& cut);
   void share_linear(const SharingPlan::Entry& entry);
+  void share_scales(nn::Linear& linear, const TensorCut& cut);
   void share_extensions(nn::Linear& linear, const nn::LinearShare& share, const TensorCut& cut);
   void collect_partial(Model& model);
 
