@@ -159,7 +159,7 @@ void check_files(const Subject& subject, Report& report) {
   adapted.train(subject.seed);
   const std::string folder = subject.folder + "/adapter";
   std::filesystem::create_directories(folder);
-  adapted.adapter->save(folder, "conformance/base");
+  adapted.adapter->save(folder, "conformance/base", held_value);
   Adapted again(subject, subject.seed + 1, folder);
   for (std::size_t i = 0; i < adapted.adapter->parameters().size(); ++i) {
     const auto& parameter = adapted.adapter->parameters()[i];

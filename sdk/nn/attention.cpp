@@ -108,10 +108,11 @@ void Attention::make_projections(const ModuleScope& scope, const DecoderSpec& sp
 }
 
 Attention::Heads Attention::split(const at::Tensor& fused) const {
-  // A rank may hold some of the heads: the parts keep their proportion.
+  // A rank may hold some of the heads: the parts keep their proportion, unless it holds some of the
+  // queries of a single key.
   const at::Tensor all = fused.unflatten(-1, {-1, head_dim_});  // [tokens, all heads, head_dim]
-  const std::int64_t groups = all.size(1) / (queries_per_key_ + 2);
-  const std::int64_t queries = groups * queries_per_key_;
+  const std::int64_t groups = std::max<std::int64_t>(1, all.size(1) / (queries_per_key_ + 2));
+  const std::int64_t queries = std::min(groups * queries_per_key_, all.size(1) - 2 * groups);
   if (fused_layout_ == FusedLayout::kParts)
     return {all.narrow(1, 0, queries), all.narrow(1, queries, groups),
             all.narrow(1, queries + groups, groups)};

@@ -36,14 +36,22 @@ class DecoderModel::LinearHead final : public Head {
   std::int64_t vocab_size() const override { return vocab_size_; }
   std::shared_ptr<void> scope() override { return model_.runner_->head_scope(parameters_); }
   at::Tensor project(const at::Tensor& hidden_rows) override {
-    at::Tensor logits = linear_->forward(hidden_rows);
+    return finished(linear_->forward(hidden_rows));
+  }
+  Linear& linear() override { return *linear_; }
+  const AxisShare* share() const override { return linear_->redistribution().share.get(); }
+  at::Tensor project_share(const at::Tensor& hidden_rows) override {
+    return finished(share() == nullptr ? linear_->forward(hidden_rows)
+                                       : linear_->forward_share(hidden_rows));
+  }
+
+ private:
+  at::Tensor finished(at::Tensor logits) const {
     if (scale_ != 1.0) logits = logits * scale_;
     if (soft_cap_) logits = at::tanh(logits / *soft_cap_) * *soft_cap_;
     return logits;
   }
-  Linear& linear() override { return *linear_; }
 
- private:
   DecoderModel& model_;
   std::int64_t vocab_size_;
   double scale_;

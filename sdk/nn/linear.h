@@ -11,10 +11,22 @@
 
 #include "espalier/nn/module_scope.h"
 #include "espalier/nn/weight_storage.h"
+#include "espalier/sdk/share.h"
 
 namespace espalier::nn {
 
 class Linear;
+
+/// A side of a Linear along which ranks may share it: each then has some of its outputs (rows of
+/// the weight), or some of its inputs (columns), where its output is a part of a sum over the ranks
+/// and the bias is in that of the first rank alone.
+enum class LinearSide { kOutputs, kInputs };
+
+/// What this rank has of a Linear.
+struct LinearShare {
+  LinearSide side = LinearSide::kOutputs;
+  AxisShare axis;
+};
 
 /// Adds to what a Linear computes (LoRA, DoRA, ...). Extensions form a chain in the order of
 /// attachment.
@@ -30,6 +42,16 @@ class ESPALIER_API LinearExtension {
   /// input [rows, in] as prepared, output [rows, out] so far -> [rows, out].
   virtual at::Tensor apply(const Linear& linear, const at::Tensor& input, at::Tensor output) = 0;
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
+
+  /// Why ranks can't share a linear along `side` with this extension on it; empty: they can.
+  /// `apply` then sees this rank's inputs and outputs, and is linear in what it is given.
+  virtual std::string undivided(LinearSide side) const;
+  /// The dimension of one of its parameters that runs along `side`, which is cut as the linear is;
+  /// none: every rank has all of the parameter, and a part of its gradient.
+  virtual std::optional<std::size_t> dimension_along(LinearSide side,
+                                                     const Parameter& parameter) const;
+  /// Told once, before the first pass, what this rank has of the linear.
+  virtual void set_share(const LinearShare& share);
 };
 
 /// Where a tensor is redistributed between ranks on its way into or out of a module; empty: nothing
@@ -37,6 +59,8 @@ class ESPALIER_API LinearExtension {
 struct RedistributionSeat {
   std::function<at::Tensor(const at::Tensor&)> input;
   std::function<at::Tensor(const at::Tensor&)> output;
+  /// What this rank has of the outputs before `output` joins them; nullptr: all, or parts of a sum.
+  std::shared_ptr<const AxisShare> share;
 };
 
 /// Shape and naming of a Linear.
@@ -60,6 +84,8 @@ class ESPALIER_API Linear {
   Linear& operator=(const Linear&) = delete;
 
   at::Tensor forward(const at::Tensor& input) const;
+  /// The same without the last step, joining: what `redistribution().share` describes.
+  at::Tensor forward_share(const at::Tensor& input) const;
 
   /// Full name, "model.layers.0.mlp.up_proj".
   const std::string& name() const { return name_; }

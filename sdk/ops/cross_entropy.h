@@ -1,6 +1,7 @@
 #pragma once
 
 #include "espalier/ops/op.h"
+#include "espalier/sdk/model.h"
 
 namespace espalier::ops {
 
@@ -15,5 +16,15 @@ struct CrossEntropyOptions {
 /// with a zero gradient.
 ESPALIER_API at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                                       const CrossEntropyOptions& options = {});
+
+/// The same where each rank has the logits of a run of the vocabulary: logits [rows, count of the
+/// share], labels and result the same on all ranks. No rank sees the others' logits: two numbers a
+/// row, three with smoothing, are gathered. `share` outlives the graph; nullptr: logits are whole.
+ESPALIER_API at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
+                                      const CrossEntropyOptions& options, const AxisShare* share);
+
+/// Of the logits of hidden rows [rows, embed], whole or shared as the head has them.
+ESPALIER_API at::Tensor cross_entropy(Head& head, const at::Tensor& hidden_rows,
+                                      const at::Tensor& labels, const CrossEntropyOptions& options);
 
 }  // namespace espalier::ops

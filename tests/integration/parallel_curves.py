@@ -30,6 +30,7 @@ VARIANTS = {  # rows of a micro-batch, and further sections by family
     "frozen": (1, lambda gpt2: freeze(["*wte*", "*.h.0.*"] if gpt2 else ["*embed*", "*layers.0.*"])),
     "block_frozen": (2, lambda gpt2: freeze(["*.h.1.*"] if gpt2 else ["*layers.1.*"])),
     "lora": (1, lambda gpt2: lora(["*c_attn", "*mlp.c_proj"] if gpt2 else ["*q_proj", "*v_proj", "*down_proj"])),
+    "lora_everywhere": (1, lambda gpt2: lora(["*_proj", "lm_head", "*embed_tokens"], "dropout = 0.2\n")),
     "ia3": (1, lambda gpt2: '[peft]\ntype = "ia3"\n'),
     "prompt": (1, lambda gpt2: '[peft]\ntype = "prompt_tuning"\nnum_virtual_tokens = 3\n'),
     "prefix": (1, lambda gpt2: '[peft]\ntype = "prefix_tuning"\nnum_virtual_tokens = 3\n'),
@@ -46,8 +47,8 @@ def freeze(patterns):
     return f"[freeze_config]\npatterns = {json.dumps(patterns)}\n"
 
 
-def lora(modules):
-    return f'[peft]\ntype = "lora"\ndim = 4\ntarget_modules = {json.dumps(modules)}\n'
+def lora(modules, more=""):
+    return f'[peft]\ntype = "lora"\ndim = 4\ntarget_modules = {json.dumps(modules)}\n{more}'
 
 
 def write_data(path, vocab):

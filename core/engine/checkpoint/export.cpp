@@ -125,10 +125,10 @@ void export_model(const LoadedModel& loaded, const std::string& folder,
 }
 
 void export_adapter(const LoadedModel& loaded, const std::string& folder,
-                    const std::string& base_model) {
+                    const std::string& base_model, const WholeValue& value) {
   ESPALIER_ASSERT(loaded.adapter != nullptr, "there is no adapter to export");
   write_folder(folder, [&](const fs::path& writing) {
-    loaded.adapter->save(writing.string(), base_model);
+    loaded.adapter->save(writing.string(), base_model, value);
     copy_companions(loaded, writing, "generation_config.json");
   });
 }

@@ -16,8 +16,9 @@ ESPALIER_API void export_model(const LoadedModel& loaded, const std::string& fol
                                const std::function<at::Tensor(std::size_t)>& value = {});
 
 /// Writes the model's adapter alone, in PEFT's format, with the tokenizer of the base. `base_model`
-/// is the name of the base in the adapter's config.
+/// is the name of the base in the adapter's config; `value` gives whole parameters.
 ESPALIER_API void export_adapter(const LoadedModel& loaded, const std::string& folder,
-                                 const std::string& base_model);
+                                 const std::string& base_model,
+                                 const WholeValue& value = held_value);
 
 }  // namespace espalier

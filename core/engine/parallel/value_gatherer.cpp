@@ -2,6 +2,10 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+
+#include "espalier/base/error.h"
+
 namespace espalier {
 
 /// Rank 0's number, on every rank.
@@ -20,6 +24,14 @@ at::Tensor ValueGatherer::value(std::size_t index) {
   kept_ = strategy_.full_value(*parameters_[index]).detach();
   kept_index_ = wanted;
   return kept_;
+}
+
+at::Tensor ValueGatherer::value(const Parameter& parameter) {
+  const auto place =
+      std::find_if(parameters_.begin(), parameters_.end(),
+                   [&](const auto& candidate) { return candidate.get() == &parameter; });
+  ESPALIER_ASSERT(place != parameters_.end(), "a parameter that no rank knows is asked for");
+  return value(static_cast<std::size_t>(place - parameters_.begin()));
 }
 
 void ValueGatherer::finish() { tell(-1); }

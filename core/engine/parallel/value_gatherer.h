@@ -19,6 +19,8 @@ class ValueGatherer {
 
   /// On rank 0: the whole of parameter `index`. The last one asked for is kept.
   at::Tensor value(std::size_t index);
+  /// Of one of the parameters.
+  at::Tensor value(const Parameter& parameter);
   /// On rank 0: lets the others go.
   void finish();
   /// On the others: returns when rank 0 has finished.

@@ -1,13 +1,16 @@
 #include "engine/run/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include "espalier/base/error.h"
+#include "launch/rank_environment.h"
 
 namespace espalier {
 namespace {
@@ -56,7 +59,12 @@ at::Device choose_device(const std::string& requested) {
   if (requested != "auto" && requested != "cuda")
     throw_bad_input("unknown device", requested, "auto, cpu or cuda", "--device");
   const std::string missing = open_cuda();
-  if (missing.empty()) return {at::kCUDA, 0};
+  if (missing.empty()) {
+    // Processes of one host take its GPUs in turn.
+    const int devices = at::detail::getCUDAHooks().deviceCount();
+    const int own = launch::read_rank_environment().local_rank % std::max(1, devices);
+    return {at::kCUDA, static_cast<c10::DeviceIndex>(own)};
+  }
   if (requested != "cuda") return at::kCPU;
   throw Error(Problem{ErrorCode::kUnsupported,
                       "the GPU can't be used",

@@ -144,23 +144,29 @@ std::string TrainingRun::base_name() const {
 
 /// OUTPUT_DIR/final, written by rank 0; the others hand over what they hold.
 void TrainingRun::export_result(const std::string& folder) {
-  if (model_.adapter != nullptr) {
-    ranks_.on_first("exporting the adapter", [&] { export_adapter(model_, folder, base_name()); });
-    return;
-  }
+  const bool adapted = model_.adapter != nullptr;
   if (world_.size() == 1) {
-    export_model(model_, folder);
+    adapted ? export_adapter(model_, folder, base_name()) : export_model(model_, folder);
     return;
   }
-  ValueGatherer gatherer(world_, *strategy_, model_.model->parts().parameters);
-  ranks_.on_all("exporting the model", [&] {
+  std::vector<std::shared_ptr<Parameter>> parameters = model_.model->parts().parameters;
+  if (adapted) {
+    const auto& added = model_.adapter->parameters();
+    parameters.insert(parameters.end(), added.begin(), added.end());
+  }
+  ValueGatherer gatherer(world_, *strategy_, parameters);
+  ranks_.on_all(adapted ? "exporting the adapter" : "exporting the model", [&] {
     if (!ranks_.is_first()) {
       gatherer.serve();
       return;
     }
     std::exception_ptr failure;
     try {
-      export_model(model_, folder, [&](std::size_t index) { return gatherer.value(index); });
+      if (adapted)
+        export_adapter(model_, folder, base_name(),
+                       [&](const Parameter& parameter) { return gatherer.value(parameter); });
+      else
+        export_model(model_, folder, [&](std::size_t index) { return gatherer.value(index); });
     } catch (const Error&) {
       failure = std::current_exception();
     }

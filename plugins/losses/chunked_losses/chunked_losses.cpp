@@ -24,8 +24,9 @@ using torch::autograd::variable_list;
 struct ChunkedRows : torch::autograd::Function<ChunkedRows> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& logits,
                             const at::Tensor& labels, const ops::CrossEntropyOptions& options,
-                            std::int64_t chunk) {
+                            const AxisShare* share, std::int64_t chunk) {
     context->save_for_backward({logits, labels});
+    context->saved_data["share"] = reinterpret_cast<std::int64_t>(share);
     context->saved_data["numbers"] =
         std::vector<double>{options.label_smoothing, options.z_loss, options.soft_cap};
     context->saved_data["chunk"] = chunk;
@@ -33,7 +34,7 @@ struct ChunkedRows : torch::autograd::Function<ChunkedRows> {
     for (std::int64_t begin = 0; begin < logits.size(0); begin += chunk) {
       const std::int64_t count = std::min(chunk, logits.size(0) - begin);
       sum += ops::cross_entropy(logits.narrow(0, begin, count), labels.narrow(0, begin, count),
-                                options)
+                                options, share)
                  .item<double>();
     }
     return at::zeros({}, at::TensorOptions().dtype(at::kFloat)).fill_(sum);
@@ -46,17 +47,19 @@ struct ChunkedRows : torch::autograd::Function<ChunkedRows> {
     const auto numbers = context->saved_data["numbers"].toDoubleVector();
     const ops::CrossEntropyOptions options{numbers[0], numbers[1], numbers[2]};
     const std::int64_t chunk = context->saved_data["chunk"].toInt();
+    const auto* share = reinterpret_cast<const AxisShare*>(context->saved_data["share"].toInt());
     at::Tensor gradient = at::empty_like(logits);
     const at::AutoGradMode recording(true);
     for (std::int64_t begin = 0; begin < logits.size(0); begin += chunk) {
       const std::int64_t count = std::min(chunk, logits.size(0) - begin);
       const at::Tensor rows = logits.narrow(0, begin, count).detach().set_requires_grad(true);
-      const at::Tensor loss = ops::cross_entropy(rows, labels.narrow(0, begin, count), options);
+      const at::Tensor loss =
+          ops::cross_entropy(rows, labels.narrow(0, begin, count), options, share);
       const at::Tensor part =
           torch::autograd::grad({loss}, {rows}, {grad_outputs[0].to(at::kFloat)}).at(0);
       gradient.narrow(0, begin, count).copy_(part);
     }
-    return {gradient, {}, {}, {}};
+    return {gradient, {}, {}, {}, {}};
   }
 };
 
@@ -82,14 +85,19 @@ class ChunkedCrossEntropy final : public Loss {
 
   at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, Head& head) override {
     const at::Tensor rows = labelled_rows(config_.counted(labels));
-    return from_logits(head.project(hidden.index_select(0, rows)), labels.index_select(0, rows));
+    return in_chunks(head.project_share(hidden.index_select(0, rows)), labels.index_select(0, rows),
+                     head.share());
   }
   at::Tensor from_logits(const at::Tensor& logits, const at::Tensor& labels) override {
-    return ChunkedRows::apply(logits, config_.counted(labels), config_.options(),
-                              config_.chunk_len);
+    return in_chunks(logits, labels, nullptr);
   }
 
  private:
+  at::Tensor in_chunks(const at::Tensor& logits, const at::Tensor& labels, const AxisShare* share) {
+    return ChunkedRows::apply(logits, config_.counted(labels), config_.options(), share,
+                              config_.chunk_len);
+  }
+
   ChunkedConfig config_;
 };
 
@@ -115,8 +123,11 @@ class FusedLinearCrossEntropy final : public Loss {
     const at::Tensor counted = config_.counted(labels);
     const at::Tensor rows = labelled_rows(counted);
     const std::int64_t budget = config_.chunk_megabytes * 1'000'000;
+    const std::int64_t columns = std::max<std::int64_t>(
+        1, head.share() == nullptr ? head.vocab_size()
+                                   : head.vocab_size() / head.share()->ranks->size());
     const std::int64_t rows_per_chunk =
-        std::max<std::int64_t>(1, budget / (head.vocab_size() * std::int64_t{sizeof(float)}));
+        std::max<std::int64_t>(1, budget / (columns * std::int64_t{sizeof(float)}));
     return fused_linear_cross_entropy(hidden.index_select(0, rows), counted.index_select(0, rows),
                                       head, config_.options(), rows_per_chunk);
   }

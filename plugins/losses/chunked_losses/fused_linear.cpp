@@ -77,7 +77,7 @@ at::Tensor fused_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor
     const at::Tensor chunk =
         hidden.detach().narrow(0, begin, count).set_requires_grad(wanted && hidden.requires_grad());
     const at::Tensor loss =
-        ops::cross_entropy(head.project(chunk), labels.narrow(0, begin, count), options);
+        ops::cross_entropy(head, chunk, labels.narrow(0, begin, count), options);
     sum += loss.item<double>();
     if (!wanted) continue;
     variable_list inputs = weights;

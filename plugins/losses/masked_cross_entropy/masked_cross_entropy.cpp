@@ -23,8 +23,8 @@ class MaskedCrossEntropy final : public Loss {
   at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, Head& head) override {
     const at::Tensor counted = config_.counted(labels);
     const at::Tensor rows = counted.ne(kIgnoredLabel).nonzero().squeeze(-1);
-    const at::Tensor logits = head.project(hidden.index_select(0, rows));
-    return ops::cross_entropy(logits, counted.index_select(0, rows), config_.options());
+    return ops::cross_entropy(head, hidden.index_select(0, rows), counted.index_select(0, rows),
+                              config_.options());
   }
 
   at::Tensor from_logits(const at::Tensor& logits, const at::Tensor& labels) override {

@@ -50,6 +50,7 @@ struct MixedPrecisionConfig {
 
 struct Fsdp2Config : parallel::MeshConfig {
   bool sequence_parallel = false;
+  SharingPatterns tp_plan;
   MixedPrecisionConfig mp_policy;
   std::optional<bool> reshard_after_forward;
   bool defer_fsdp_grad_sync = true;
@@ -62,6 +63,9 @@ struct Fsdp2Config : parallel::MeshConfig {
     return parallel::MeshConfig::schema_of<Fsdp2Config>()
         .field("sequence_parallel", &Fsdp2Config::sequence_parallel,
                "with tp_size: ranks also share the tokens between layers")
+        .field("tp_plan", &Fsdp2Config::tp_plan,
+               "with tp_size: how single modules are shared instead, by names with '*' and '?': "
+               "colwise, rowwise, colwise_rep, rowwise_rep, replicated")
         .field("mp_policy", &Fsdp2Config::mp_policy, "dtypes of what travels")
         .field("reshard_after_forward", &Fsdp2Config::reshard_after_forward,
                "whether a block's parameters are freed between its forward and backward pass; "
@@ -95,7 +99,7 @@ std::vector<ShardPiece> pieces_of(const Parameter& parameter, const TensorCut* c
   }
   std::vector<ShardPiece> pieces;
   std::int64_t begin = 0;  // of the run in the cut dimension of what a shard group holds
-  for (const IndexRun& run : cut->runs) {
+  for (const IndexRun& run : cut->runs()) {
     std::int64_t first = 0;
     std::int64_t last = run.count;
     if (cut->dimension == 0) {
@@ -208,6 +212,13 @@ void Fsdp2::set_up(World& world) {
                   {},
                   "distributed.sequence_parallel",
                   "set tp_size, or leave sequence_parallel out"});
+  if (!config_.tp_plan.empty() && config_.tp_size == 1)
+    problems.add({ErrorCode::kBadInput,
+                  "there is nobody to share modules with",
+                  "tp_plan, tp_size = 1",
+                  {},
+                  "distributed.tp_plan",
+                  "set tp_size, or leave tp_plan out"});
   problems.throw_if_any();
   data_ = mesh_->connect(world, "dp");
   ShardingSetup setup;
@@ -218,13 +229,12 @@ void Fsdp2::set_up(World& world) {
   setup.reduce_dtype = scalar_type_from_name(config_.mp_policy.reduce_dtype);
   setup_ = std::make_shared<const ShardingSetup>(std::move(setup));
   if (config_.tp_size > 1)
-    tensor_parallelism_.emplace(mesh_->connect(world, "tp"), config_.sequence_parallel);
+    tensor_parallelism_.emplace(mesh_->connect(world, "tp"), config_.sequence_parallel,
+                                config_.tp_plan);
 }
 
 void Fsdp2::check(Model& model, ProblemList& problems) {
-  if (config_.tp_size > 1)
-    TensorParallelism::check(model, static_cast<int>(config_.tp_size), config_.sequence_parallel,
-                             problems);
+  if (tensor_parallelism_) tensor_parallelism_->check(model, problems);
 }
 
 std::unique_ptr<ShardedGroup> Fsdp2::make_group(
@@ -241,8 +251,12 @@ void Fsdp2::apply(Model& model) {
     if (recomputes) model.set_block_runner(parallel::checkpointing_runner(model));
     return;
   }
-  if (tensor_parallelism_) tensor_parallelism_->apply(model);
   const ModelParts& parts = model.parts();
+  // While all ranks hold the same of it.
+  std::vector<at::Tensor> added;
+  for (const auto& parameter : parts.added_parameters) added.push_back(parameter->value());
+  parallel::broadcast_values(added, *world().all());
+  if (tensor_parallelism_) tensor_parallelism_->apply(model);
   const auto run_block = [this, recomputes, added = parts.added_parameters](
                              Block& block, BlockState state, const BatchContext& context) {
     Block& own = tensor_parallelism_ ? *shared_blocks_.at(&block) : block;
@@ -262,13 +276,9 @@ void Fsdp2::apply(Model& model) {
     runner = std::make_shared<TowerRunner>(model, run_block);
   model.set_block_runner(tensor_parallelism_ ? tensor_parallelism_->around(model, runner) : runner);
 
-  std::vector<at::Tensor> added;
   std::vector<std::shared_ptr<Parameter>> trained;
-  for (const auto& parameter : parts.added_parameters) {
-    added.push_back(parameter->value());
+  for (const auto& parameter : parts.added_parameters)
     if (parameter->trainable()) trained.push_back(parameter);
-  }
-  parallel::broadcast_values(added, *world().all());
   constexpr std::int64_t kBucketBytes = 25 << 20;
   if (!trained.empty()) buckets_.emplace(trained, data_, kBucketBytes);
 }
@@ -320,13 +330,11 @@ void Fsdp2::finish_gradients(Model&) {
 
 double Fsdp2::gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) {
   if (world().size() == 1) return local_gradient_norm(parameters);
-  const bool first_of_tp = !tensor_parallelism_ || tensor_parallelism_->rank() == 0;
   std::vector<std::shared_ptr<Parameter>> counted;  // what several ranks hold, by one of them
   for (const auto& parameter : parameters) {
-    const bool cut = tensor_parallelism_ && tensor_parallelism_->cut(*parameter) != nullptr;
+    const bool owned = !tensor_parallelism_ || tensor_parallelism_->owns(*parameter);
     const bool sharded = rows_.contains(parameter.get());
-    if ((cut || first_of_tp) && (sharded || setup_->shard->rank() == 0))
-      counted.push_back(parameter);
+    if (owned && (sharded || setup_->shard->rank() == 0)) counted.push_back(parameter);
   }
   const double own = local_gradient_norm(counted);
   const at::Tensor square = at::empty({1}, at::TensorOptions().dtype(at::kDouble));
@@ -342,7 +350,7 @@ ParameterLayout Fsdp2::layout(const Parameter& parameter) const {
   if (!sharded && !tensor_parallelism_) return whole_layout(parameter, world().rank() == 0);
   const TensorCut* cut = tensor_parallelism_ ? tensor_parallelism_->cut(parameter) : nullptr;
   const bool writes = setup_->replicate->rank() == 0 && (sharded || setup_->shard->rank() == 0) &&
-                      (cut != nullptr || !tensor_parallelism_ || tensor_parallelism_->rank() == 0);
+                      (!tensor_parallelism_ || tensor_parallelism_->owns(parameter));
   // Rows are of what the ranks of a shard group hold together.
   IndexRun rows{0, parameter.value().size(0)};
   if (sharded) {
@@ -365,7 +373,7 @@ void register_components(Registrar& registrar) {
       parse_json(
           R"({"ep_size": {"only": 1}, "activation_checkpointing": {"values": {"true": true, "false": false,
                      "\"full\"": true, "\"on\"": true, "\"off\"": false}},
-                 "tp_plan": {"only": []}, "enable_compile": {"only": false},
+                 "enable_compile": {"only": false},
                  "enable_async_tensor_parallel": {"only": false},
                  "mp_policy": {"targets": ["torch.distributed.fsdp.MixedPrecisionPolicy"],
                      "keys": {"output_dtype": {"note": "activations keep the dtype of compute"},

@@ -6,85 +6,14 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <set>
 
 #include "espalier/base/error.h"
 #include "espalier/nn/embedding.h"
-#include "espalier/nn/expert_linear.h"
-#include "espalier/nn/linear.h"
+#include "shared_weights.h"
 #include "token_exchange.h"
 
 namespace espalier {
 namespace {
-
-/// Whether ranks share the indices along an axis.
-bool is_shared(const std::string& axis) {
-  return axis == "heads" || axis == "kv_heads" || axis == "mlp";
-}
-
-bool is_shared(const Dimension& dimension) {
-  return std::any_of(dimension.segments.begin(), dimension.segments.end(),
-                     [](const AxisSegment& segment) { return is_shared(segment.axis); });
-}
-
-/// The dimension of a parameter that ranks share, or its number of dimensions.
-std::size_t shared_dimension(const ParameterSpec& spec) {
-  return static_cast<std::size_t>(
-      std::find_if(spec.dimensions.begin(), spec.dimensions.end(),
-                   [](const Dimension& dimension) { return is_shared(dimension); }) -
-      spec.dimensions.begin());
-}
-
-/// Parameters of modules that compute with whole tensors.
-std::unordered_set<const Parameter*> parameters_left_whole(ModelParts& parts) {
-  std::unordered_set<const Parameter*> whole;
-  for (nn::ExpertLinear* experts : parts.expert_linears) {
-    whole.insert(experts->weight().get());
-    if (experts->bias() != nullptr) whole.insert(experts->bias().get());
-  }
-  for (nn::Embedding* embedding : parts.embeddings) whole.insert(embedding->weight().get());
-  return whole;
-}
-
-std::unordered_set<const Parameter*> parameters_of_linears(ModelParts& parts) {
-  std::unordered_set<const Parameter*> own;
-  for (nn::Linear* linear : parts.linears) {
-    own.insert(linear->weight().get());
-    if (linear->bias() != nullptr) own.insert(linear->bias().get());
-  }
-  return own;
-}
-
-/// A norm over all heads needs those of the other ranks.
-bool spans_heads(const ParameterSpec& spec) {
-  for (const Dimension& dimension : spec.dimensions) {
-    for (const AxisSegment& segment : dimension.segments)
-      if (is_shared(segment.axis) && (segment.unit > 1 || segment.axis == "mlp")) return true;
-  }
-  return false;
-}
-
-/// A weight whose products are parts of a sum: the bias is added by one rank alone.
-class PartialSumWeight final : public nn::WeightStorage {
- public:
-  PartialSumWeight(std::unique_ptr<nn::WeightStorage> inner, bool adds_bias)
-      : inner_(std::move(inner)), adds_bias_(adds_bias) {}
-  at::Tensor linear(const at::Tensor& input, const at::Tensor& bias) const override {
-    return inner_->linear(input, adds_bias_ ? bias : at::Tensor());
-  }
-  at::Tensor rows(const at::Tensor& ids, at::ScalarType dtype) const override {
-    return inner_->rows(ids, dtype);
-  }
-  at::Tensor dense(at::ScalarType dtype) const override { return inner_->dense(dtype); }
-  std::vector<std::shared_ptr<Parameter>> components() const override {
-    return inner_->components();
-  }
-  std::int64_t bytes() const override { return inner_->bytes(); }
-
- private:
-  std::unique_ptr<nn::WeightStorage> inner_;
-  bool adds_bias_;
-};
 
 class TokenRunner final : public BlockRunner {
  public:
@@ -114,115 +43,181 @@ class TokenRunner final : public BlockRunner {
   std::unordered_set<const Block*> epilogues_;
 };
 
-}  // namespace
-
-TensorParallelism::TensorParallelism(std::shared_ptr<Communicator> ranks, bool sequence_parallel)
-    : ranks_(std::move(ranks)), sequence_parallel_(sequence_parallel) {}
-
-void TensorParallelism::check(Model& model, int size, bool sequence_parallel,
-                              ProblemList& problems) {
-  const auto add = [&](const std::string& what, const std::string& found, const char* key,
-                       const std::string& hint) {
-    problems.add(
-        {ErrorCode::kUnsupported, what, found, {}, std::string("distributed.") + key, hint});
-  };
-  ModelParts& parts = model.parts();
-  if (const std::string reason = model.shape().undivided; !reason.empty())
-    add("ranks can't share the layers of this model", reason, "tp_size", "leave tp_size out");
-  if (!parts.added_parameters.empty())
-    add("an adapter is attached to matrices that ranks would share", {}, "tp_size",
-        "leave tp_size out: the base model is sharded over all ranks all the same");
-  if (sequence_parallel && !parts.expert_linears.empty())
-    add("a router has to see all tokens of a batch", "sequence_parallel = true",
-        "sequence_parallel", "leave it out");
-  const auto whole = parameters_left_whole(parts);
-  const auto linear = parameters_of_linears(parts);
-  std::set<std::pair<std::string, std::int64_t>> reported;
-  for (const auto& parameter : parts.parameters) {
-    if (whole.contains(parameter.get())) continue;
-    const ParameterSpec& spec = parameter->spec();
-    if (!linear.contains(parameter.get()) && spans_heads(spec) && reported.emplace("", 0).second)
-      add("a norm spans the heads of all ranks", spec.name, "tp_size", "leave tp_size out");
-    for (const Dimension& dimension : spec.dimensions) {
-      for (const AxisSegment& segment : dimension.segments) {
-        const std::int64_t count = segment.size / segment.unit;
-        if (is_shared(segment.axis) && count % size != 0 &&
-            reported.emplace(segment.axis, count).second)
-          add("tp_size does not divide the axis '" + segment.axis + "' of the model",
-              std::to_string(count) + " over " + std::to_string(size), "tp_size",
-              "choose a divisor of " + std::to_string(count));
-      }
-    }
-  }
+at::Tensor taken(const at::Tensor& whole, std::int64_t dimension,
+                 const std::vector<IndexRun>& runs) {
+  std::vector<at::Tensor> parts;
+  for (const IndexRun& run : runs) parts.push_back(whole.narrow(dimension, run.begin, run.count));
+  return at::cat(parts, dimension).contiguous();
 }
 
-void TensorParallelism::cut_parameter(Parameter& parameter, std::size_t dimension) {
-  const at::NoGradGuard no_grad;
-  TensorCut cut;
-  cut.dimension = dimension;
-  std::vector<at::Tensor> parts;
-  std::int64_t begin = 0;
-  for (const AxisSegment& segment : parameter.spec().dimensions[dimension].segments) {
-    const std::int64_t count = segment.size / ranks_->size();
-    cut.runs.push_back({begin + count * ranks_->rank(), count});
-    parts.push_back(parameter.value().detach().narrow(static_cast<std::int64_t>(dimension),
-                                                      cut.runs.back().begin, count));
-    begin += segment.size;
-  }
-  parameter.set_value(at::cat(parts, static_cast<std::int64_t>(dimension)).contiguous());
-  cuts_.emplace(&parameter, std::move(cut));
+}  // namespace
+
+TensorParallelism::TensorParallelism(std::shared_ptr<Communicator> ranks, bool sequence_parallel,
+                                     SharingPatterns patterns)
+    : ranks_(std::move(ranks)),
+      sequence_parallel_(sequence_parallel),
+      patterns_(std::move(patterns)) {}
+
+SharingRanks TensorParallelism::sharing_ranks() const {
+  return {ranks_->rank(), ranks_->size(), sequence_parallel_};
+}
+
+void TensorParallelism::check(Model& model, ProblemList& problems) const {
+  make_sharing_plan(model, sharing_ranks(), patterns_, problems);
 }
 
 void TensorParallelism::apply(Model& model) {
+  ProblemList problems;
+  const SharingPlan plan = make_sharing_plan(model, sharing_ranks(), patterns_, problems);
+  problems.throw_if_any();
   ModelParts& parts = model.parts();
-  const auto whole = parameters_left_whole(parts);
-  for (nn::Linear* linear : parts.linears) {
-    const Parameter& weight = *linear->weight();
-    if (whole.contains(&weight)) continue;  // a head tied to the embedding
-    const std::size_t dimension = shared_dimension(weight.spec());
-    if (dimension == 0) {
-      linear->redistribution().input = [this](const at::Tensor& x) { return enter(x); };
-    } else if (dimension == 1) {
-      linear->redistribution().output = [this](const at::Tensor& y) { return leave(y); };
-      linear->set_storage(
-          std::make_unique<PartialSumWeight>(linear->set_storage(nullptr), ranks_->rank() == 0));
-      if (linear->bias() != nullptr) partial_.push_back(linear->bias());
-    }
+  for (const auto& parameter : parts.parameters)
+    if (const TensorCut* cut = plan.cut(*parameter)) cut_parameter(*parameter, *cut);
+  for (const auto& added : parts.added_parameters) {
+    const auto base = plan.stand_ins.find(added.get());
+    if (base == plan.stand_ins.end()) continue;
+    if (const TensorCut* cut = plan.cut(*base->second)) cut_parameter(*added, *cut);
   }
+  for (const SharingPlan::Entry& entry : plan.linears) {
+    if (entry.style != SharingStyle::kWhole) share_linear(entry);
+  }
+  for (nn::Embedding* table : plan.tables) {
+    table->set_storage(std::make_unique<SharedRows>(
+        table->set_storage(nullptr), *plan.cut(*table->weight()), table->weight(), ranks_));
+  }
+  collect_partial(model);
+  // A copy that an adapter trains has the gradient that the parameter would have.
+  const std::unordered_set<const Parameter*> known = [&] {
+    std::unordered_set<const Parameter*> all;
+    for (const auto& parameter : partial_) all.insert(parameter.get());
+    return all;
+  }();
+  for (const auto& added : parts.added_parameters) {
+    const auto base = plan.stand_ins.find(added.get());
+    if (base != plan.stand_ins.end() && known.contains(base->second) &&
+        !known.contains(added.get()))
+      partial_.push_back(added);
+  }
+}
+
+void TensorParallelism::cut_parameter(Parameter& parameter, const TensorCut& cut) {
+  const at::NoGradGuard no_grad;
+  parameter.set_value(
+      taken(parameter.value().detach(), static_cast<std::int64_t>(cut.dimension), cut.runs()));
+  cuts_.emplace(&parameter, cut);
+}
+
+void TensorParallelism::share_linear(const SharingPlan::Entry& entry) {
+  nn::Linear& linear = *entry.linear;
+  nn::RedistributionSeat& seat = linear.redistribution();
+  const TensorCut& cut = cuts_.at(linear.weight().get());
+  const nn::LinearShare share{
+      side_of(entry.style),
+      {ranks_, linear.weight()->spec().dimensions[cut.dimension].size(), cut.runs()}};
+  if (share.side == nn::LinearSide::kOutputs) {
+    share_scales(linear, cut);
+    if (entry.in_block)
+      seat.input = [this](const at::Tensor& x) { return enter(x); };
+    else
+      seat.input = [this](const at::Tensor& x) { return tokens::copy_to_ranks(x, *ranks_); };
+  } else {
+    if (entry.in_block)
+      seat.output = [this](const at::Tensor& y) { return leave(y); };
+    else
+      seat.output = [this](const at::Tensor& y) { return tokens::sum_over_ranks(y, *ranks_); };
+    linear.set_storage(
+        std::make_unique<PartialSumWeight>(linear.set_storage(nullptr), ranks_->rank() == 0));
+    if (linear.bias() != nullptr) partial_.push_back(linear.bias());
+  }
+  if (entry.style == SharingStyle::kOutputsJoin) {
+    seat.share = std::make_shared<const AxisShare>(share.axis);
+    seat.output = [this, cut](const at::Tensor& y) { return columns::join(y, cut, *ranks_); };
+  } else if (entry.style == SharingStyle::kInputsSplit) {
+    seat.input = [this, cut](const at::Tensor& x) { return columns::cut(x, cut, *ranks_); };
+  }
+  share_extensions(linear, share, cut);
+}
+
+/// What a quantised weight has for each output goes with the outputs.
+void TensorParallelism::share_scales(nn::Linear& linear, const TensorCut& cut) {
+  if (at::isFloatingType(linear.weight()->value().scalar_type())) return;
+  for (const auto& component : linear.storage().components()) {
+    const std::vector<std::int64_t> shape = component->spec().shape();
+    if (component == linear.weight() || cuts_.contains(component.get()) || shape.size() != 1 ||
+        shape[0] != linear.weight()->spec().dimensions[0].size())
+      continue;
+    TensorCut own = cut;
+    own.dimension = 0;
+    cut_parameter(*component, own);
+  }
+}
+
+void TensorParallelism::share_extensions(nn::Linear& linear, const nn::LinearShare& share,
+                                         const TensorCut& cut) {
+  for (const auto& extension : linear.extensions()) {
+    for (const auto& parameter : extension->parameters()) {
+      if (const auto dimension = extension->dimension_along(share.side, *parameter)) {
+        TensorCut own = cut;
+        own.dimension = *dimension;
+        cut_parameter(*parameter, own);
+        if (cut.copies > 1) partial_.push_back(parameter);
+      } else {
+        partial_.push_back(parameter);
+      }
+    }
+    extension->set_share(share);
+  }
+}
+
+/// The model's own parameters of which each rank has a part of the gradient, and with sequence
+/// parallelism those that adapters put on linears that see a run of the tokens.
+void TensorParallelism::collect_partial(Model& model) {
+  std::unordered_set<const Parameter*> known;
+  for (const auto& parameter : partial_) known.insert(parameter.get());
   std::unordered_set<const Parameter*> in_blocks;
   for (const Tower& tower : model.towers()) {
     for (Block* block : tower.blocks) {
       for (const auto& parameter : block->parameters()) in_blocks.insert(parameter.get());
     }
   }
-  const std::unordered_set<const Parameter*> biases = [&] {
-    std::unordered_set<const Parameter*> known;
-    for (const auto& bias : partial_) known.insert(bias.get());
-    return known;
-  }();
-  for (const auto& parameter : parts.parameters) {
-    if (whole.contains(parameter.get())) continue;
-    const ParameterSpec& spec = parameter->spec();
-    const std::size_t dimension = shared_dimension(spec);
-    if (dimension < spec.dimensions.size()) {
-      cut_parameter(*parameter, dimension);
+  bool shares_heads = false;
+  for (const auto& [parameter, cut] : cuts_) {
+    const auto& segments = parameter->spec().dimensions[cut.dimension].segments;
+    shares_heads = shares_heads || segments.front().axis == "heads";
+  }
+  for (const auto& parameter : model.parts().parameters) {
+    if (known.contains(parameter.get())) continue;
+    if (const TensorCut* own = cut(*parameter)) {
+      if (own->copies > 1) partial_.push_back(parameter);
       continue;
     }
     // A norm inside of heads sees those of this rank; with sequence parallelism every norm sees
     // the tokens of this rank.
+    const std::vector<Dimension>& dimensions = parameter->spec().dimensions;
     const bool inside_heads =
-        std::any_of(spec.dimensions.begin(), spec.dimensions.end(), [](const Dimension& d) {
+        shares_heads && std::any_of(dimensions.begin(), dimensions.end(), [](const Dimension& d) {
           return !d.segments.empty() && d.segments.front().axis == "head_dim";
         });
-    const bool in_region = sequence_parallel_ && in_blocks.contains(parameter.get());
-    if ((inside_heads || in_region) && !biases.contains(parameter.get()))
+    if (inside_heads || (sequence_parallel_ && in_blocks.contains(parameter.get())))
       partial_.push_back(parameter);
+  }
+  if (!sequence_parallel_) return;
+  for (const nn::Linear* linear : model.parts().linears) {
+    if (!in_blocks.contains(linear->weight().get()) || cut(*linear->weight()) != nullptr) continue;
+    for (const auto& extension : linear->extensions()) {
+      for (const auto& parameter : extension->parameters()) partial_.push_back(parameter);
+    }
   }
 }
 
 const TensorCut* TensorParallelism::cut(const Parameter& parameter) const {
   const auto found = cuts_.find(&parameter);
   return found == cuts_.end() ? nullptr : &found->second;
+}
+
+bool TensorParallelism::owns(const Parameter& parameter) const {
+  const TensorCut* own = cut(parameter);
+  return own == nullptr ? ranks_->rank() == 0 : ranks_->rank() % own->copies == 0;
 }
 
 at::Tensor TensorParallelism::enter(const at::Tensor& input) {
@@ -254,60 +249,49 @@ std::shared_ptr<BlockRunner> TensorParallelism::around(Model& model,
   return std::make_shared<TokenRunner>(model, std::move(inner), *ranks_);
 }
 
+// Each gradient has a place in one tensor that is summed over all ranks: a place for each of its
+// cuts where only some ranks have the same one.
 void TensorParallelism::finish_gradients() {
   const at::NoGradGuard no_grad;
-  std::vector<std::shared_ptr<Parameter>> trained;
+  struct Place {
+    std::shared_ptr<Parameter> parameter;
+    std::int64_t offset;
+  };
+  std::vector<Place> own;
   std::int64_t size = 0;
   for (const auto& parameter : partial_) {
     if (!parameter->trainable()) continue;
-    trained.push_back(parameter);
-    size += parameter->value().numel() + 1;
+    const TensorCut* cut = this->cut(*parameter);
+    const std::int64_t slots = cut == nullptr ? 1 : ranks_->size() / cut->copies;
+    const std::int64_t slot = cut == nullptr ? 0 : ranks_->rank() / cut->copies;
+    const std::int64_t each = parameter->value().numel() + 1;  // and whether any rank has one
+    own.push_back({parameter, size + slot * each});
+    size += slots * each;
   }
-  if (trained.empty()) return;
-  const at::Tensor sums =
-      at::zeros({size}, trained.front()->value().options().dtype(at::kFloat).requires_grad(false));
-  std::int64_t offset = 0;
-  for (const auto& parameter : trained) {
+  if (own.empty()) return;
+  const at::Tensor sums = at::zeros(
+      {size}, own.front().parameter->value().options().dtype(at::kFloat).requires_grad(false));
+  for (const auto& [parameter, offset] : own) {
     const at::Tensor& gradient = parameter->value().grad();
+    if (!gradient.defined()) continue;
     const std::int64_t count = parameter->value().numel();
-    if (gradient.defined()) {
-      sums.narrow(0, offset, count).copy_(gradient.reshape({-1}));
-      sums.narrow(0, offset + count, 1).fill_(1.0);
-    }
-    offset += count + 1;
+    sums.narrow(0, offset, count).copy_(gradient.reshape({-1}));
+    sums.narrow(0, offset + count, 1).fill_(1.0);
   }
   ranks_->all_reduce(sums, "gradients of parts")->wait();
-  offset = 0;
-  for (const auto& parameter : trained) {
+  for (const auto& [parameter, offset] : own) {
     const at::Tensor& value = parameter->value();
     const std::int64_t count = value.numel();
     if (sums.narrow(0, offset + count, 1).item<double>() > 0)
       value.mutable_grad() = sums.narrow(0, offset, count)
                                  .view(value.sizes())
                                  .to(value.options().requires_grad(false), false, /*copy=*/true);
-    offset += count + 1;
   }
 }
 
 at::Tensor TensorParallelism::assemble(const Parameter& parameter, const at::Tensor& local) const {
   const TensorCut* own = cut(parameter);
-  if (own == nullptr) return local;
-  const at::NoGradGuard no_grad;
-  const auto options = local.options().requires_grad(false);
-  const at::Tensor received = at::empty({ranks_->size(), local.numel()}, options);
-  ranks_->all_gather(received.view({-1}), local.contiguous().view({-1}), "a parameter")->wait();
-  at::Tensor whole = at::empty(parameter.spec().shape(), options);
-  const auto dimension = static_cast<std::int64_t>(own->dimension);
-  for (int rank = 0; rank < ranks_->size(); ++rank) {
-    const at::Tensor theirs = received.select(0, rank).view(local.sizes());
-    std::int64_t offset = 0;
-    for (const IndexRun& run : own->runs) {
-      const std::int64_t begin = run.begin + (rank - ranks_->rank()) * run.count;
-      whole.narrow(dimension, begin, run.count).copy_(theirs.narrow(dimension, offset, run.count));
-      offset += run.count;
-    }
-  }
-  return whole;
+  return own == nullptr ? local : whole_of_cut(local, *own, parameter.spec().shape(), *ranks_);
 }
 
 }  // namespace espalier

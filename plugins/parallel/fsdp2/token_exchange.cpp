@@ -32,6 +32,7 @@ at::Tensor padded(const at::Tensor& x, const Communicator& ranks) {
 
 at::Tensor reduced(const at::Tensor& x, Communicator& ranks) {
   at::Tensor sum = x.clone(at::MemoryFormat::Contiguous);
+  if (sum.numel() == 0) return sum;  // rows of a micro-batch without labels
   ranks.all_reduce(sum.view({-1}), "activations")->wait();
   return sum;
 }

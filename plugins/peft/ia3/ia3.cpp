@@ -86,14 +86,15 @@ class Ia3Adapter final : public Adapter {
   void set_enabled(bool enabled) override { *enabled_ = enabled; }
   bool enabled() const override { return *enabled_; }
 
-  void save(const std::string& folder, const std::string& base_model) const override {
+  void save(const std::string& folder, const std::string& base_model,
+            const WholeValue& value) const override {
     std::vector<std::string> names;
     std::vector<std::string> feedforward;
     std::map<std::string, at::Tensor> tensors;
     for (const auto& module : modules_) {
       names.push_back(module->name());
       if (module->scales_input()) feedforward.push_back(module->name());
-      tensors.emplace(module->scale()->name(), module->scale()->value().detach());
+      tensors.emplace(module->scale()->name(), value(*module->scale()));
     }
     std::sort(names.begin(), names.end());
     std::sort(feedforward.begin(), feedforward.end());

@@ -31,6 +31,12 @@ at::Tensor ScaledLinear::apply(const nn::Linear&, const at::Tensor&, at::Tensor 
   return *enabled_ && !scales_input_ ? scaled(output) : output;
 }
 
+std::optional<std::size_t> ScaledLinear::dimension_along(nn::LinearSide side,
+                                                         const Parameter&) const {
+  const bool along = scales_input_ == (side == nn::LinearSide::kInputs);
+  return along ? std::optional<std::size_t>(scales_input_ ? 1 : 0) : std::nullopt;
+}
+
 void ScaledLinear::merge(bool inverse) const {
   const at::NoGradGuard no_grad;
   const at::Tensor scale = scale_->value().detach().to(at::kFloat);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ class ScaledLinear final : public nn::LinearExtension {
   at::Tensor prepare(const nn::Linear& linear, at::Tensor input) override;
   at::Tensor apply(const nn::Linear& linear, const at::Tensor& input, at::Tensor output) override;
   std::vector<std::shared_ptr<Parameter>> parameters() const override { return {scale_}; }
+  std::string undivided(nn::LinearSide) const override { return {}; }
+  std::optional<std::size_t> dimension_along(nn::LinearSide side, const Parameter&) const override;
 
   const std::string& name() const { return linear_.name(); }
   bool scales_input() const { return scales_input_; }

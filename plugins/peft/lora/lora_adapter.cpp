@@ -182,7 +182,8 @@ void LoraAdapter::set_enabled(bool enabled) {
   }
 }
 
-void LoraAdapter::save(const std::string& folder, const std::string& base_model) const {
+void LoraAdapter::save(const std::string& folder, const std::string& base_model,
+                       const WholeValue& value) const {
   std::vector<std::string> names;
   for (const auto& module : modules_) names.push_back(module->name());
   std::sort(names.begin(), names.end());
@@ -191,13 +192,13 @@ void LoraAdapter::save(const std::string& folder, const std::string& base_model)
 
   std::map<std::string, at::Tensor> tensors;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    for (auto& [name, tensor] : to_disk_layout(mappings_[i], parameters_[i]->value().detach()))
+    for (auto& [name, tensor] : to_disk_layout(mappings_[i], value(*parameters_[i])))
       tensors.emplace(name, tensor);
   }
   for (const auto& module : modules_) {
     if (stores_base_weight(config, module->name()))
       tensors.emplace(kTensorPrefix + module->name() + ".base_layer.weight",
-                      module->weight()->value().detach());
+                      value(*module->weight()));
   }
   write_tensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
 }

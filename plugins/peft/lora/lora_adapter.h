@@ -28,7 +28,8 @@ class LoraAdapter final : public Adapter {
   void set_enabled(bool enabled) override;
   bool enabled() const override { return state_->enabled; }
   void disable_as_peft() override { state_->enabled = false; }
-  void save(const std::string& folder, const std::string& base_model) const override;
+  void save(const std::string& folder, const std::string& base_model,
+            const WholeValue& value) const override;
   void merge(Model& model) override;
   void unmerge(Model& model) override;
   double extract(Model& model, Model& tuned) override;

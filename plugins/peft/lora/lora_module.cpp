@@ -150,18 +150,30 @@ at::Tensor LoraModule::merged(const at::Tensor& matrix) const {
   return magnitude_ == nullptr ? sum : sum * magnitude_factor().unsqueeze(-1);
 }
 
-// |m + s b A|^2 = |m|^2 + 2 s b . (A m) + s^2 b (A A^T) b^T for each row: nothing of the weight's
-// size is made but the first time.
+void LoraModule::keep_share(const nn::LinearShare& share) {
+  share_ = share;
+  squared_norms_.reset();  // were those of the whole
+}
+
 at::Tensor LoraModule::row_norms() const {
   const at::NoGradGuard no_grad;
-  const at::Tensor a = a_->computed().detach().to(at::kFloat);
-  const at::Tensor b = b_->computed().detach().to(at::kFloat);
+  const at::Tensor squares = squared_row_norms(a_->computed().detach().to(at::kFloat),
+                                               b_->computed().detach().to(at::kFloat));
+  // Each rank has some columns of every row.
+  if (share_.axis.ranks != nullptr && share_.side == nn::LinearSide::kInputs)
+    share_.axis.ranks->all_reduce(squares, "norms of rows")->wait();
+  return squares.clamp_min(0).sqrt();
+}
+
+// |m + s b A|^2 = |m|^2 + 2 s b . (A m) + s^2 b (A A^T) b^T for each row: nothing of the weight's
+// size is made but the first time.
+at::Tensor LoraModule::squared_row_norms(const at::Tensor& a, const at::Tensor& b) const {
   if (!squared_norms_.defined()) squared_norms_ = matrix().square().sum(-1);
   const at::Tensor products =  // [out, r]
       is_linear() ? target_.linear->storage().linear(a, {}).t() : at::mm(matrix(), a.t());
   const at::Tensor cross = (products * b).sum(-1) * (2 * scale_);
   const at::Tensor square = (at::mm(b, at::mm(a, a.t())) * b).sum(-1) * (scale_ * scale_);
-  return (squared_norms_ + cross + square).clamp_min(0).sqrt();
+  return squared_norms_ + cross + square;
 }
 
 at::Tensor LoraModule::magnitude_factor() const {
@@ -175,9 +187,23 @@ at::Tensor LoraLinear::apply(const nn::Linear& linear, const at::Tensor& input, 
   const at::Tensor b = in_dtype(*LoraModule::b(), input);
   if (!drops()) return AddLowRank::apply(std::move(output), input, a, b, scale());
   if (settings().dropout_before)
-    return AddLowRank::apply(std::move(output), input * mask(input), a, b, scale());
+    return AddLowRank::apply(std::move(output), input * mask(input, nn::LinearSide::kInputs), a, b,
+                             scale());
   const at::Tensor update = at::linear(at::linear(input, a), b);
-  return at::addcmul(output, update, mask(update), scale());
+  return at::addcmul(output, update, mask(update, nn::LinearSide::kOutputs), scale());
+}
+
+std::optional<std::size_t> LoraLinear::dimension_along(nn::LinearSide side,
+                                                       const Parameter& parameter) const {
+  if (side == nn::LinearSide::kInputs)
+    return &parameter == a().get() ? std::optional<std::size_t>(1) : std::nullopt;
+  return &parameter == a().get() ? std::nullopt : std::optional<std::size_t>(0);
+}
+
+at::Tensor LoraLinear::bias_in_output(const nn::Linear& linear, const at::Tensor& like) const {
+  const bool elsewhere = share().axis.ranks != nullptr && share().side == nn::LinearSide::kInputs &&
+                         share().axis.ranks->rank() > 0;
+  return linear.bias() == nullptr || elsewhere ? at::Tensor() : in_dtype(*linear.bias(), like);
 }
 
 // Without dropout: g (x M^T + scale x A^T B^T) + bias with g = magnitude / n. With dropout the base
@@ -187,19 +213,18 @@ at::Tensor LoraLinear::apply_dora(const nn::Linear& linear, const at::Tensor& in
   const at::Tensor factor = magnitude_factor().to(input.scalar_type());
   const at::Tensor a = in_dtype(*LoraModule::a(), input);
   const at::Tensor b = in_dtype(*LoraModule::b(), input);
+  const at::Tensor bias = bias_in_output(linear, input);
   if (!drops()) {
-    if (linear.bias() == nullptr)
-      return AddLowRank::apply(std::move(output), input, a, b, scale()) * factor;
-    const at::Tensor bias = in_dtype(*linear.bias(), input);
+    if (!bias.defined()) return AddLowRank::apply(std::move(output), input, a, b, scale()) * factor;
     return at::addcmul(bias, AddLowRank::apply(output - bias, input, a, b, scale()), factor);
   }
   if (!settings().dropout_before) {
     const at::Tensor update = at::linear(at::linear(input, a), b);
-    const at::Tensor base =
-        linear.bias() == nullptr ? output : output - in_dtype(*linear.bias(), input);
-    return output + base * (factor - 1) + update * mask(update) * (factor * scale());
+    const at::Tensor base = bias.defined() ? output - bias : output;
+    return output + base * (factor - 1) +
+           update * mask(update, nn::LinearSide::kOutputs) * (factor * scale());
   }
-  const at::Tensor dropped = input * mask(input);
+  const at::Tensor dropped = input * mask(input, nn::LinearSide::kInputs);
   const at::Tensor base = linear.storage().linear(dropped, {});
   const at::Tensor update = at::linear(at::linear(dropped, a), b);
   return output + base * (factor - 1) + update * (factor * scale());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,15 +58,21 @@ class LoraModule {
   const LoraSettings& settings() const { return settings_; }
   const AdapterState& state() const { return *state_; }
   bool drops() const { return state_->position.training && settings_.dropout > 0; }
-  at::Tensor mask(const at::Tensor& like) const {
-    return dropout_mask(like, settings_.dropout, state_->position, name());
+  /// Over inputs or outputs of a linear.
+  at::Tensor mask(const at::Tensor& like, nn::LinearSide side) const {
+    const bool shared = share_.axis.ranks != nullptr && share_.side == side;
+    return dropout_mask(like, settings_.dropout, state_->position, name(),
+                        shared ? &share_.axis : nullptr);
   }
+  const nn::LinearShare& share() const { return share_; }
+  void keep_share(const nn::LinearShare& share);
   /// magnitude / n, [out] float32.
   at::Tensor magnitude_factor() const;
 
  private:
   bool is_linear() const { return target_.linear != nullptr; }
   at::Tensor row_norms() const;
+  at::Tensor squared_row_norms(const at::Tensor& a, const at::Tensor& b) const;
 
   Target target_;
   LoraSettings settings_;
@@ -75,6 +82,7 @@ class LoraModule {
   std::shared_ptr<Parameter> b_;
   std::shared_ptr<Parameter> magnitude_;
   mutable at::Tensor squared_norms_;  ///< of the rows of M; the weight is frozen
+  nn::LinearShare share_;             ///< without ranks where the process has the whole module
 };
 
 class LoraLinear final : public LoraModule, public nn::LinearExtension {
@@ -82,8 +90,14 @@ class LoraLinear final : public LoraModule, public nn::LinearExtension {
   using LoraModule::LoraModule;
   at::Tensor apply(const nn::Linear& linear, const at::Tensor& input, at::Tensor output) override;
   std::vector<std::shared_ptr<Parameter>> parameters() const override { return tensors(); }
+  std::string undivided(nn::LinearSide) const override { return {}; }
+  std::optional<std::size_t> dimension_along(nn::LinearSide side,
+                                             const Parameter& parameter) const override;
+  void set_share(const nn::LinearShare& share) override { keep_share(share); }
 
  private:
+  /// The bias that `apply` finds in the output; undefined where there is none.
+  at::Tensor bias_in_output(const nn::Linear& linear, const at::Tensor& like) const;
   at::Tensor apply_dora(const nn::Linear& linear, const at::Tensor& input, at::Tensor output);
 };
 

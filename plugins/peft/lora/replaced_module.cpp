@@ -29,8 +29,11 @@ class SwitchedWeight final : public nn::WeightStorage {
     return active().rows(ids, dtype);
   }
   at::Tensor dense(at::ScalarType dtype) const override { return active().dense(dtype); }
+  /// The copy of the bias too: all that is computed with.
   std::vector<std::shared_ptr<Parameter>> components() const override {
-    return active().components();
+    std::vector<std::shared_ptr<Parameter>> all = active().components();
+    if (state_->enabled && bias_ != nullptr) all.push_back(bias_);
+    return all;
   }
   std::int64_t bytes() const override { return copy_.bytes() + base_->bytes(); }
 

@@ -71,7 +71,8 @@ void PromptAdapter::set_enabled(bool enabled) {
   if (model_ != nullptr) switch_model(model_->parts(), enabled);
 }
 
-void PromptAdapter::save(const std::string& folder, const std::string& base_model) const {
+void PromptAdapter::save(const std::string& folder, const std::string& base_model,
+                         const WholeValue& value) const {
   Table table;
   table.set("auto_mapping", Value());
   table.set("base_model_name_or_path", base_model);
@@ -86,7 +87,7 @@ void PromptAdapter::save(const std::string& folder, const std::string& base_mode
   add_config(table);
   write_file_atomically(folder + "/adapter_config.json",
                         dump_json(Value(std::move(table)), 2) + "\n");
-  write_tensors(folder + "/adapter_model.safetensors", {{kTensorName, matrix()->value().detach()}},
+  write_tensors(folder + "/adapter_model.safetensors", {{kTensorName, value(*matrix())}},
                 {{"format", "pt"}});
 }
 

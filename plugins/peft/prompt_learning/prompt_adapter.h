@@ -23,7 +23,8 @@ class PromptAdapter : public Adapter {
   bool starts_as_identity() const final { return false; }
   void set_enabled(bool enabled) final;
   bool enabled() const final { return enabled_; }
-  void save(const std::string& folder, const std::string& base_model) const final;
+  void save(const std::string& folder, const std::string& base_model,
+            const WholeValue& value) const final;
   void merge(Model& model) final;
   void unmerge(Model& model) final;
 

@@ -77,15 +77,15 @@ class {{Name}} final : public espalier::Adapter {
   void set_enabled(bool enabled) override { *enabled_ = enabled; }
   bool enabled() const override { return *enabled_; }
 
-  void save(const std::string& folder, const std::string& base_model) const override {
+  void save(const std::string& folder, const std::string& base_model,
+            const espalier::WholeValue& value) const override {
     espalier::Table config;
     config.set("peft_type", "{{NAME}}");
     config.set("base_model_name_or_path", base_model);
     espalier::write_file_atomically(folder + "/adapter_config.json",
                                     espalier::dump_json(espalier::Value(config), 2) + "\n");
     std::map<std::string, at::Tensor> tensors;
-    for (const auto& parameter : parameters_)
-      tensors[parameter->name()] = parameter->value().detach();
+    for (const auto& parameter : parameters_) tensors[parameter->name()] = value(*parameter);
     espalier::write_tensors(folder + "/adapter_model.safetensors", tensors);
   }
   void merge(espalier::Model&) override { multiply([](at::Tensor w, const at::Tensor& s) { w.mul_(s); }); }

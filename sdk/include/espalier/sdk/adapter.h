@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,13 +23,19 @@ struct PassPosition {
   bool training = false;         ///< false: no dropout
 };
 
+/// The whole value of a parameter, where what this process holds may be a part.
+using WholeValue = std::function<at::Tensor(const Parameter&)>;
+
+/// What the process holds is the whole.
+inline at::Tensor held_value(const Parameter& parameter) { return parameter.value().detach(); }
+
 /// Trains few parameters beside a frozen model (recipe section `peft`). `attach` runs while the
 /// model is on the meta device and selects extension points by name; `initialise` runs when all
 /// weights have values. A component says which files it reads with serves("peft_types", {...}): the
 /// values of `peft_type` in adapter_config.json. One thread at a time.
 class ESPALIER_API Adapter {
  public:
-  static constexpr InterfaceId kInterface{"Adapter", 2};
+  static constexpr InterfaceId kInterface{"Adapter", 3};
 
   Adapter() = default;
   Adapter(const Adapter&) = delete;
@@ -64,8 +71,10 @@ class ESPALIER_API Adapter {
   virtual void disable_as_peft() { set_enabled(false); }
 
   /// Writes adapter_config.json and adapter_model.safetensors into a folder that exists.
-  /// `base_model` is the hub id or folder that the adapter belongs to. Throws Error(kIo).
-  virtual void save(const std::string& folder, const std::string& base_model) const = 0;
+  /// `base_model` is the hub id or folder that the adapter belongs to; all values, those of the
+  /// model's own parameters too, come from `value`. Throws Error(kIo).
+  virtual void save(const std::string& folder, const std::string& base_model,
+                    const WholeValue& value) const = 0;
   /// Puts the adapter's effect into the model's own weights and switches the adapter off. Throws
   /// Error(kUnsupported) where the weights can't hold it (a tied weight of which one use changes).
   virtual void merge(Model& model) = 0;

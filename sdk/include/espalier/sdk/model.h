@@ -12,6 +12,7 @@
 #include "espalier/base/value.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/parameter.h"
+#include "espalier/sdk/share.h"
 
 namespace espalier {
 
@@ -113,6 +114,12 @@ class ESPALIER_API Head {
   /// the model does, in the compute dtype.
   virtual at::Tensor project(const at::Tensor& hidden_rows) = 0;
   virtual nn::Linear& linear() = 0;
+
+  /// The run of the vocabulary that `project_share` gives logits of, where ranks share the head and
+  /// `project` gathers; nullptr: all of it.
+  virtual const AxisShare* share() const { return nullptr; }
+  /// As `project`, of this rank's share: [rows, embed], the same on all ranks -> [rows, count].
+  virtual at::Tensor project_share(const at::Tensor& hidden_rows) { return project(hidden_rows); }
 };
 
 /// A further term of the loss that the model itself adds in training (load balancing of experts).

@@ -1,0 +1,182 @@
+#include "support/rank_training.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <optional>
+
+#include "engine/run/freezing.h"
+#include "engine/train/train_step.h"
+#include "espalier/base/json.h"
+#include "espalier/base/random.h"
+#include "fixture_path.h"
+#include "support/thread_world.h"
+
+namespace espalier::testing {
+namespace {
+
+constexpr std::int64_t kSteps = 4;
+constexpr std::int64_t kRows = 5;  // over 2, 3 and 4 ranks: unequal shares
+
+/// Rows of different lengths and numbers of labels.
+class RandomRows final : public Dataset {
+ public:
+  void open(const DatasetContext&) override {}
+  std::int64_t size() const override { return 2 * kRows; }
+  Sample get(std::int64_t index) const override {
+    const CounterRandom random(3, static_cast<std::uint64_t>(index));
+    Sample sample;
+    const std::int64_t length = 6 + index % 7;
+    for (std::int64_t i = 0; i < length; ++i) {
+      const auto token =
+          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(i), 250)) + 3;
+      sample.input_ids.push_back(token);
+      sample.labels.push_back(i % (1 + index % 3) == 0 ? token : kIgnoredLabel);
+    }
+    return sample;
+  }
+};
+
+Value options_of(const std::string& text) {
+  if (text.starts_with("{")) return parse_json(text);
+  Table table;
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string item = text.substr(begin, end - begin);
+    const std::size_t equals = item.find('=');
+    const std::string value = item.substr(equals + 1);
+    if (value == "true" || value == "false")
+      table.set(item.substr(0, equals), value == "true");
+    else
+      table.set(item.substr(0, equals), static_cast<std::int64_t>(std::stoll(value)));
+    begin = end + 1;
+  }
+  return table;
+}
+
+double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
+
+/// The model, with its adapter, whose type is taken out of its settings.
+LoadedModel load(ComponentLibrary& library, const RankTraining& setting,
+                 std::shared_ptr<Adapter>& adapter) {
+  ModelLoadOptions options;
+  options.dtype = setting.dtype;
+  if (!setting.config.empty()) {
+    options.config = parse_json(setting.config);
+    options.random_weights = true;
+  }
+  if (!setting.adapter.empty()) {
+    Table settings;
+    const Value given = parse_json(setting.adapter);
+    for (const auto& [key, value] : given.as_table())
+      if (key != "type") settings.set(key, value);
+    adapter = library.create<Adapter>(given.find("type")->as_string(), settings);
+    options.further_adapters.push_back(adapter);
+  }
+  return library.from_pretrained(fixture_path("models/" + setting.model), options);
+}
+
+}  // namespace
+
+void PrintTo(const RankTraining& setting, std::ostream* out) {
+  *out << setting.strategy << " {" << setting.options << "} " << setting.model << setting.config
+       << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options;
+}
+
+RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
+                      World* world) {
+  std::unique_lock lock(making);  // a library is for one thread at a time
+  std::shared_ptr<Adapter> adapter;
+  const LoadedModel loaded = load(library, setting, adapter);
+  const auto loss = library.create<Loss>(setting.loss, setting.loss_options.empty()
+                                                           ? Value(Table())
+                                                           : parse_json(setting.loss_options));
+  const auto objective = library.create<Objective>("language_modeling");
+  const auto schedule = library.create<LrScheduler>("constant");
+  // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
+  const auto rule = library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw");
+  std::shared_ptr<ParallelStrategy> strategy;
+  if (world != nullptr)
+    strategy = library.create<ParallelStrategy>(setting.strategy, options_of(setting.options));
+  lock.unlock();
+
+  Model& model = *loaded.model;
+  if (!setting.frozen.empty()) {
+    config::FreezeConfig freeze;
+    freeze.patterns = {setting.frozen};
+    freeze_parameters(model, freeze);
+  }
+  model.set_training(true);
+  if (strategy != nullptr) {
+    strategy->set_up(*world);
+    ProblemList problems;
+    strategy->check(model, problems);
+    problems.throw_if_any();
+    strategy->apply(model);
+  }
+  std::vector<std::shared_ptr<Parameter>> all = model.parts().parameters;
+  if (adapter != nullptr)
+    all.insert(all.end(), adapter->parameters().begin(), adapter->parameters().end());
+  std::vector<std::shared_ptr<Parameter>> trained;
+  for (const auto& parameter : all)
+    if (parameter->trainable()) trained.push_back(parameter);
+  ParameterOptimizer optimizer(rule, trained);
+  LoaderOptions options;
+  options.rows_per_step = kRows;
+  options.rows_per_batch = setting.rows_per_batch;
+  if (strategy != nullptr) {
+    options.share_index = strategy->data_share().index;
+    options.share_count = strategy->data_share().count;
+  }
+  DataLoader loader(std::make_shared<RandomRows>(), options);
+  const TrainingParts parts{model,          *objective, *loss,  optimizer,     *schedule,
+                            strategy.get(), 0.3,        kSteps, adapter.get(), 11};
+  RankResult result;
+  for (std::int64_t step = 1; step <= kSteps; ++step) {
+    const StepMetrics metrics = train_step(parts, loader.next(), step);
+    result.losses.push_back(metrics.loss);
+    result.norms.push_back(metrics.grad_norm);
+    // Validation between steps has to leave training as it is.
+    if (step == 2) result.losses.push_back(evaluate(parts, loader.next().batches).loss);
+  }
+  const std::size_t own = model.parts().parameters.size();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const at::Tensor whole = strategy == nullptr ? all[i]->value() : strategy->full_value(*all[i]);
+    result.own_elements += i < own ? all[i]->value().numel() : 0;
+    result.whole_elements += i < own ? whole.numel() : 0;
+    result.weights.emplace(all[i]->name(), whole.detach().clone());
+  }
+  return result;
+}
+
+std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTraining& setting,
+                                    int ranks) {
+  std::mutex making;
+  ThreadWorld world(ranks);
+  std::vector<RankResult> results(static_cast<std::size_t>(ranks));
+  world.run([&](World& rank) {
+    at::set_num_threads(1);
+    results[static_cast<std::size_t>(rank.rank())] = train_rank(library, making, setting, &rank);
+  });
+  return results;
+}
+
+void expect_same_training(const RankResult& actual, const RankResult& expected) {
+  ASSERT_EQ(actual.losses.size(), expected.losses.size());
+  for (std::size_t i = 0; i < expected.losses.size(); ++i)
+    EXPECT_LT(relative(actual.losses[i], expected.losses[i]), i == 0 ? 1e-6 : 1e-5) << "loss " << i;
+  for (std::size_t i = 0; i < expected.norms.size(); ++i)
+    EXPECT_LT(relative(actual.norms[i], expected.norms[i]), 1e-4) << "norm " << i;
+  for (const auto& [name, tensor] : expected.weights) {
+    const at::Tensor& own = actual.weights.at(name);
+    ASSERT_EQ(own.sizes(), tensor.sizes()) << name;
+    EXPECT_LT((own - tensor).abs().max().item<double>(), 1e-4 * tensor.abs().max().item<double>())
+        << name;
+  }
+}
+
+}  // namespace espalier::testing

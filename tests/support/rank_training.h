@@ -1,0 +1,53 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <mutex>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "engine/run/component_library.h"
+#include "espalier/sdk/communicator.h"
+
+namespace espalier::testing {
+
+/// A small training: what is trained, how, and by which strategy.
+struct RankTraining {
+  std::string strategy;
+  std::string options;  ///< "key=value,key=value", integers and booleans; or a JSON object
+  std::string model = "llama";
+  std::string frozen;  ///< pattern
+  std::int64_t rows_per_batch = 1;
+  std::string dtype = "auto";
+  std::string config = {};   ///< JSON: overrides of the model's config, which then starts at random
+  std::string adapter = {};  ///< JSON with its "type"
+  std::string loss = "masked_cross_entropy";
+  std::string loss_options = {};  ///< JSON
+};
+
+void PrintTo(const RankTraining& setting, std::ostream* out);
+
+struct RankResult {
+  std::vector<double> losses;
+  std::vector<double> norms;
+  std::map<std::string, at::Tensor> weights;  ///< of the model and of an adapter, whole
+  std::int64_t own_elements = 0;    ///< of the model's parameters that this rank holds after a step
+  std::int64_t whole_elements = 0;  ///< of the model
+};
+
+/// Trains some steps of unequal rows, and validates between two of them. `making` guards `library`.
+/// `world` nullptr: one process without a strategy. Throws what the strategy refuses.
+RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
+                      World* world);
+
+/// The results of all ranks of a world of threads.
+std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTraining& setting,
+                                    int ranks);
+
+/// The bounds for runs on other numbers of ranks: loss 1e-6 at the first step, then 1e-5; norm and
+/// weights 1e-4.
+void expect_same_training(const RankResult& actual, const RankResult& expected);
+
+}  // namespace espalier::testing
