@@ -35,10 +35,14 @@ VARIANTS = {  # rows of a micro-batch, and further sections by family
     "prefix": (1, lambda gpt2: '[peft]\ntype = "prefix_tuning"\nnum_virtual_tokens = 3\n'),
     "adafactor": (1, lambda gpt2: ""),
     "schedule_free": (1, lambda gpt2: ""),
+    "muon": (1, lambda gpt2: ""),
+    "adamw_8bit": (1, lambda gpt2: ""),
 }
 OPTIMIZERS = {  # of variants that are about one
     "adafactor": 'type = "adafactor"\nlr = 1e-3',
     "schedule_free": 'type = "schedule_free_adamw"\nlr = 1e-3\nwarmup_steps = 4',
+    "muon": 'type = "muon"\nlr = 1e-3',
+    "adamw_8bit": 'type = "adamw_8bit"\nlr = 1e-3\nmin_8bit_size = 1024\nblock_size = 96',  # blocks across rows
 }
 
 

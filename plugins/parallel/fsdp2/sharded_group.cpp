@@ -75,7 +75,7 @@ ShardedGroup::ShardedGroup(std::string name,
     Member member;
     member.parameter = parameter;
     shard(member);
-    const at::ScalarType dtype = member.whole.scalar_type();
+    const at::ScalarType dtype = member.dtype;
     const auto [place, fresh] = flat_of.try_emplace(dtype, flats_.size());
     if (fresh) flats_.emplace_back();
     Flat& flat = flats_[place->second];
@@ -101,15 +101,32 @@ void ShardedGroup::shard(Member& member) {
   member.trained = member.parameter->trainable();
   const auto [begin, end] = rows_of(member.rows, setup_->shard->rank(), ranks);
   member.parameter->set_value(value.narrow(0, begin, end - begin).clone());
-  const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer;
-  member.whole = at::empty(member.shape, value.options().dtype(keeps_dtype ? value.scalar_type()
-                                                                           : *setup_->param_dtype));
-  resize_storage(member.whole, 0);
+  const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer ||
+                           !at::isFloatingType(value.scalar_type());
+  member.dtype = keeps_dtype ? value.scalar_type() : *setup_->param_dtype;
+}
+
+/// Where the parameters are gathered: made when they have values, and with them a device.
+void ShardedGroup::make_wholes() {
+  for (Member& member : members_) {
+    if (member.whole.defined()) continue;
+    const at::Tensor value = member.parameter->value().detach();
+    if (setup_->cpu_offload && !value.is_cpu()) {
+      throw Error(Problem{ErrorCode::kUnsupported, "shards can't be kept in the host's memory",
+                          "parameters on " + value.device().str(), "a run on the CPU",
+                          "distributed.cpu_offload",
+                          "there are collectives between processes on CPUs alone: leave the key "
+                          "out, or set device = \"cpu\""});
+    }
+    member.whole = at::empty(member.shape, value.options().dtype(member.dtype));
+    resize_storage(member.whole, 0);
+  }
 }
 
 void ShardedGroup::start_gather() {
   if (gathered_ || flats_.empty() || flats_.front().work != nullptr) return;
   const at::NoGradGuard no_grad;
+  make_wholes();
   for (Flat& flat : flats_) {
     const auto options = members_[flat.members.front()].whole.options();
     flat.sent = at::empty({flat.size}, options);
@@ -222,7 +239,9 @@ void ShardedGroup::write_gradient(const at::Tensor& input, const Member& member,
 
 void ShardedGroup::start_reduce() {
   const int ranks = setup_->shard->size();
-  const auto options = members_[trained_.front()].whole.options().dtype(setup_->reduce_dtype);
+  const auto options =
+      members_[trained_.front()].parameter->value().options().requires_grad(false).dtype(
+          setup_->reduce_dtype);
   Reduction reduction;
   reduction.input = at::empty({ranks, reduced_size_}, options);
   reduction.output = at::empty({reduced_size_}, options);
