@@ -10,6 +10,7 @@
 
 #include "engine/run/component_library.h"
 #include "engine/run/freezing.h"
+#include "engine/run/weight_source.h"
 #include "engine/train/train_step.h"
 #include "espalier/base/random.h"
 #include "fixture_path.h"
@@ -50,11 +51,12 @@ struct Setting {
   std::string frozen;  ///< pattern
   std::int64_t rows_per_batch = 1;
   std::string dtype = "auto";
+  std::string optimizer = {};  ///< empty: one that fits the model
 };
 
 void PrintTo(const Setting& setting, std::ostream* out) {
   *out << setting.strategy << " {" << setting.options << "} " << setting.model << " "
-       << setting.frozen;
+       << setting.frozen << " " << setting.optimizer;
 }
 
 struct Result {
@@ -63,6 +65,8 @@ struct Result {
   std::map<std::string, at::Tensor> weights;
   std::int64_t own_elements = 0;    ///< of parameters that this rank holds after a step
   std::int64_t whole_elements = 0;  ///< of the model
+  std::int64_t bytes_read = 0;      ///< of a model that was loaded in parts
+  std::int64_t state_bytes = 0;     ///< of the optimizer, on this rank
 };
 
 Value options_of(const std::string& text) {
@@ -86,12 +90,21 @@ Result train(ComponentLibrary& library, std::mutex& making, const Setting& setti
   std::unique_lock lock(making);  // a library is for one thread at a time
   ModelLoadOptions load;
   load.dtype = setting.dtype;
-  const LoadedModel loaded = library.from_pretrained(fixture_path("models/" + setting.model), load);
+  load.without_values = world != nullptr && world->size() > 1 && setting.strategy == "fsdp2";
+  LoadedModel loaded = library.from_pretrained(fixture_path("models/" + setting.model), load);
   const auto loss = library.create<Loss>("masked_cross_entropy");
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
   // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
-  const auto rule = library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw");
+  Table rate;
+  rate.set("lr", 1e-3);
+  if (setting.optimizer == "adamw_8bit") {
+    rate.set("min_8bit_size", 1024);
+    rate.set("block_size", 96);  // no divisor of a row
+  }
+  const auto rule = setting.optimizer.empty()
+                        ? library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw")
+                        : library.create<Optimizer>(setting.optimizer, Value(std::move(rate)));
   std::shared_ptr<ParallelStrategy> strategy;
   if (world != nullptr)
     strategy = library.create<ParallelStrategy>(setting.strategy, options_of(setting.options));
@@ -108,10 +121,12 @@ Result train(ComponentLibrary& library, std::mutex& making, const Setting& setti
     strategy->set_up(*world);
     strategy->apply(model);
   }
+  const std::shared_ptr<const WeightSource> source = loaded.source;
+  if (source != nullptr) read_values(loaded, *strategy);
   std::vector<std::shared_ptr<Parameter>> trained;
   for (const auto& parameter : model.parts().parameters)
     if (parameter->trainable()) trained.push_back(parameter);
-  ParameterOptimizer optimizer(rule, trained);
+  ParameterOptimizer optimizer(rule, trained, {}, Ranks{strategy.get(), world});
   LoaderOptions options;
   options.rows_per_step = kRows;
   options.rows_per_batch = setting.rows_per_batch;
@@ -123,6 +138,8 @@ Result train(ComponentLibrary& library, std::mutex& making, const Setting& setti
   const TrainingParts parts{model,     *objective,     *loss, optimizer,
                             *schedule, strategy.get(), 0.3,   kSteps};
   Result result;
+  if (source != nullptr) result.bytes_read = source->bytes_read();
+  result.state_bytes = optimizer.state_bytes();
   for (std::int64_t step = 1; step <= kSteps; ++step) {
     const StepMetrics metrics = train_step(parts, loader.next(), step);
     result.losses.push_back(metrics.loss);
@@ -171,6 +188,11 @@ TEST_P(Strategies, LearnWhatOneRankLearns) {
     results[static_cast<std::size_t>(rank.rank())] = train(library, making, setting, &rank);
   });
   for (const Result& result : results) expect_equal(result, alone);
+  for (const Result& result : results) {
+    // A rank reads what it holds, in the dtype of the files.
+    if (result.bytes_read > 0)
+      EXPECT_LE(result.bytes_read, result.own_elements * static_cast<std::int64_t>(sizeof(float)));
+  }
   // What is sharded is held once by all ranks of a copy together.
   if (setting.strategy != "ddp" && ranks > 1) {
     std::int64_t held = 0;
@@ -201,6 +223,46 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values(Setting{"fsdp2", "dp_replicate_size=2"},
                                          Setting{"fsdp2", "dp_replicate_size=2", "gpt2",
                                                  "*wte*"})));
+
+/// Rules that look at whole parameters see them whole, and each state is on one rank.
+class WholeParameterRules : public Strategies {};
+
+TEST_P(WholeParameterRules, HoldStateOnce) {
+  at::set_num_threads(1);
+  const auto& [ranks, setting] = GetParam();
+  ComponentLibrary library;
+  std::mutex making;
+  const Result alone = train(library, making, setting, nullptr);
+  ThreadWorld world(ranks);
+  std::vector<Result> results(static_cast<std::size_t>(ranks));
+  world.run([&](World& rank) {
+    at::set_num_threads(1);
+    results[static_cast<std::size_t>(rank.rank())] = train(library, making, setting, &rank);
+  });
+  std::int64_t held = 0;
+  for (const Result& result : results) {
+    expect_equal(result, alone);
+    held += result.state_bytes;
+  }
+  EXPECT_EQ(held, alone.state_bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Sharded, WholeParameterRules,
+    ::testing::Combine(::testing::Values(2, 3, 4),
+                       ::testing::Values(Setting{"fsdp2", "", "llama", "", 1, "auto", "muon"},
+                                         Setting{"fsdp2", "", "qwen2", "", 2, "auto", "adafactor"},
+                                         Setting{"fsdp2", "", "llama", "*.layers.0.*", 1, "auto",
+                                                 "adamw_8bit"})));
+
+INSTANTIATE_TEST_SUITE_P(
+    WholeParameters, Strategies,
+    ::testing::Combine(
+        ::testing::Values(4),
+        ::testing::Values(Setting{"fsdp2", "dp_replicate_size=2", "llama", "", 1, "auto", "muon"},
+                          Setting{"fsdp2", "tp_size=2", "llama", "", 1, "auto", "adafactor"},
+                          Setting{"fsdp2", "tp_size=2", "qwen2", "", 1, "auto", "muon"},
+                          Setting{"ddp", "", "llama", "", 1, "auto", "adamw_8bit"})));
 
 std::vector<Setting> shared_settings() {
   return {

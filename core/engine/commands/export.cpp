@@ -6,6 +6,7 @@
 #include "engine/checkpoint/checkpoint_store.h"
 #include "engine/commands/engine_command.h"
 #include "engine/run/model_loader.h"
+#include "engine/run/weight_source.h"
 #include "espalier/base/error.h"
 #include "plugin/model_provider.h"
 

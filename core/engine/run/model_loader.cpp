@@ -13,6 +13,7 @@
 #include "engine/run/attention_choice.h"
 #include "engine/run/checkpoint_match.h"
 #include "engine/run/device.h"
+#include "engine/run/weight_source.h"
 #include "espalier/base/error.h"
 #include "espalier/base/suggest.h"
 #include "espalier/io/tensor_io.h"

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "engine/run/task.h"
-#include "engine/run/weight_source.h"
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
 #include "espalier/nn/quantizer.h"
@@ -16,6 +15,9 @@
 #include "espalier/sdk/model.h"
 
 namespace espalier {
+
+class ParallelStrategy;
+class WeightSource;
 
 /// How a model is to be loaded; names as in the recipe's [model] section.
 struct ModelLoadOptions {

@@ -29,6 +29,10 @@ class WeightSource {
   at::Tensor read(std::size_t index) const;
   /// A box of it. Reads no other byte where it lies in the checkpoint.
   at::Tensor read(std::size_t index, const ShardPiece& piece) const;
+  /// Of the checkpoint's tensors, so far.
+  std::int64_t bytes_read() const {
+    return checkpoint_ == nullptr ? 0 : static_cast<std::int64_t>(checkpoint_->bytes_requested());
+  }
 
  private:
   const ModelParts& parts_;
