@@ -26,7 +26,7 @@ ESPALIER_API BlockState run_checkpointed(Block& block, BlockState state,
 
 /// Of which blocks the activations are not kept, among those of a model's towers; prologue and
 /// epilogue are small and run as they are.
-struct CheckpointingConfig {
+struct ESPALIER_API CheckpointingConfig {
   std::vector<std::string> blocks;  ///< names with '*' and '?'; empty: all
   std::int64_t every = 1;           ///< of those, the first and every so manieth after it
   std::string part = "block";       ///< of a block: all of it, its attention or its MLP

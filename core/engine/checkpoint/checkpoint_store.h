@@ -62,6 +62,8 @@ class ESPALIER_API CheckpointStore {
   /// Lets `save` return at once: a snapshot is taken and written on a thread of its own, while the
   /// run goes on. Costs one more copy in the host's memory of what is saved.
   void write_in_background() { in_background_ = true; }
+  /// Whether a save is under way.
+  bool is_busy() const { return pending_ != nullptr; }
   /// Returns when the snapshot of a save under way is taken: before the run changes what it saves.
   void wait_for_snapshot();
   /// Called by all ranks between steps: commits what they all have written by now. Throws what

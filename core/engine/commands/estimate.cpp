@@ -54,7 +54,7 @@ void print(const StepEstimate& estimate, const CommunicationVolume& volume, int 
       "%.1f MB of them, activations up to %.1f MB), peak %.1f MB\n",
       megabytes(estimate.parameter_bytes), megabytes(estimate.optimizer_bytes),
       megabytes(estimate.step_peak_bytes), megabytes(estimate.gradient_bytes),
-      megabytes(estimate.total_bytes()));
+      megabytes(estimate.activation_bytes), megabytes(estimate.total_bytes()));
   std::printf("communication  %.1f MB sent in a step, at least %.4f s at %.3g GB/s\n",
               megabytes(volume.total()),
               static_cast<double>(volume.total()) / (gigabytes_per_second * 1e9),

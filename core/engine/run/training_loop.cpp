@@ -338,7 +338,7 @@ StepMetrics TrainingLoop::make_step(std::int64_t step) {
   }
   parts.on_gradients = [&] {
     if (statistics) statistics->take_gradients(run_.optimizer_->parameters());
-    hold_for_checkpoint([&] { store_.wait_for_snapshot(); });
+    if (store_.is_busy()) hold_for_checkpoint([&] { store_.wait_for_snapshot(); });
   };
   CachingAllocator::instance().reset_peaks();
   StepMetrics metrics = train_step(parts, batches, step);
@@ -502,7 +502,7 @@ int TrainingLoop::go() {
   bool early = run_.ranks_.any(wants_to_stop());
   for (std::int64_t step = first_ + 1; step <= run_.total_steps_ && !early; ++step) {
     make_step(step);
-    hold_for_checkpoint([&] { store_.advance(); });
+    if (store_.is_busy()) hold_for_checkpoint([&] { store_.advance(); });
     const bool last = step == run_.total_steps_;
     const bool stopped = run_.ranks_.any(StopSignal::received() != 0) && !last;
     if (!stopped && (last || is_due(step, schedule_.val_every_steps))) validate(step);
