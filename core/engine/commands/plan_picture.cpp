@@ -327,7 +327,7 @@ void draw_step(Canvas& canvas, const PlanPictureInput& input) {
     // Up to where the gradients of the block have gone, or the block after it has come.
     double end = own.end;
     for (std::size_t i = (pass == 0 ? places.front() : places.back()) + 1, seen = 0;
-         i < input.collectives.size() && seen < 2; ++i) {
+         i < input.collectives.size() && seen < (pass == 0 ? 1U : 2U); ++i) {
       if (input.collectives[i].bytes == 0) continue;
       end = timeline.collectives[i].end;
       ++seen;
