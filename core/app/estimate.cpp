@@ -15,7 +15,7 @@ constexpr const char* kText =
     "process "
     "computes two steps as rank 0 of a world of that size, with collectives that only count. "
     "Nothing is "
-    "written.";
+    "written but the picture that --plot asks for.";
 
 }  // namespace
 
@@ -25,6 +25,7 @@ int run_estimate(const std::vector<std::string>& arguments) {
   std::int64_t world = 1;
   double bandwidth = 10;
   bool json = false;
+  std::string plot;
   std::vector<std::string> overrides;
   plugin::CatalogOptions plugin_options;
   Options options("estimate RECIPE --world N [--section.key=value ...]", kText);
@@ -32,6 +33,7 @@ int run_estimate(const std::vector<std::string>& arguments) {
       .value("world", world, "number of processes")
       .value("bandwidth", bandwidth, "what a rank can send, in GB/s")
       .flag("json", json, "print JSON, in bytes and seconds")
+      .value("plot", plot, "an SVG file to write: who holds what, and when")
       .overrides(overrides, "set a key of the recipe", {"seed", "device", "output_dir"});
   add_plugin_options(options, plugin_options);
   options.parse(arguments);
@@ -53,6 +55,7 @@ int run_estimate(const std::vector<std::string>& arguments) {
   table.set("world", world);
   table.set("bandwidth", bandwidth);
   table.set("json", json);
+  table.set("plot", plot);
   request.options = std::move(table);
   add_recipe(request, catalog, recipe);
   return run_engine(std::move(request), catalog);

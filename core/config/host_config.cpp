@@ -143,6 +143,9 @@ ConfigSchema<CheckpointConfig> CheckpointConfig::schema() {
       .field("max_recent_checkpoints", &CheckpointConfig::max_recent_checkpoints,
              "how many are kept; older ones are removed")
       .at_least(1)
+      .field("is_async", &CheckpointConfig::is_async,
+             "write a snapshot while training goes on; takes memory for one more copy of what is "
+             "saved")
       .field("best_metric", &CheckpointConfig::best_metric,
              "the checkpoint with the best value of this is kept too, as checkpoints/best: a log "
              "and a number of its lines, such as validation.loss; empty: none")

@@ -97,6 +97,7 @@ struct ClipGradNormConfig {
 struct CheckpointConfig {
   bool enabled = true;
   std::int64_t max_recent_checkpoints = 2;
+  bool is_async = false;
   std::string best_metric;  ///< empty: no best checkpoint is kept
   std::string best_mode = "min";
 

@@ -119,8 +119,8 @@ std::string shard_name(const std::string& stem, std::size_t shard, std::size_t c
   return stem + numbers.data();
 }
 
-void write_index(const std::string& path, const std::map<std::string, std::string>& weight_map,
-                 std::uint64_t total_bytes) {
+std::string index_text(const std::map<std::string, std::string>& weight_map,
+                       std::uint64_t total_bytes) {
   Table metadata;
   metadata.set("total_size", static_cast<std::int64_t>(total_bytes));
   Table files;
@@ -128,7 +128,35 @@ void write_index(const std::string& path, const std::map<std::string, std::strin
   Table index;
   index.set("metadata", std::move(metadata));
   index.set("weight_map", std::move(files));
-  write_file_atomically(path, dump_json(index, 2) + "\n");
+  return dump_json(index, 2) + "\n";
+}
+
+/// What stands in which file.
+struct ShardPlan {
+  std::vector<std::string> names;
+  std::vector<std::vector<TensorSource>> shards;
+  std::string index_name;
+  std::string index;  ///< empty where there is one shard
+};
+
+ShardPlan plan_shards(const std::vector<TensorSource>& tensors, const std::string& folder,
+                      const ShardingOptions& options) {
+  check_names(tensors, folder);
+  ShardPlan plan;
+  plan.shards = split(tensors, folder, options.max_shard_bytes);
+  plan.index_name = options.stem + ".safetensors.index.json";
+  std::map<std::string, std::string> weight_map;
+  std::uint64_t total_bytes = 0;
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    plan.names.push_back(plan.shards.size() == 1 ? options.stem + ".safetensors"
+                                                 : shard_name(options.stem, i, plan.shards.size()));
+    for (const TensorSource& tensor : plan.shards[i]) {
+      weight_map.emplace(tensor.name, plan.names.back());
+      total_bytes += size_of(tensor, folder);
+    }
+  }
+  if (plan.shards.size() > 1) plan.index = index_text(weight_map, total_bytes);
+  return plan;
 }
 
 /// Removes weights of an earlier save, which a reader would take for part of this one.
@@ -165,26 +193,35 @@ std::vector<std::string> write_safetensors_sharded(const std::string& folder,
                                                    const TensorMetadata& metadata,
                                                    const ShardingOptions& options) {
   const std::filesystem::path root(folder);
-  check_names(tensors, folder);
-  const auto shards = split(tensors, folder, options.max_shard_bytes);
-  std::vector<std::string> written;
-  std::map<std::string, std::string> weight_map;
-  std::uint64_t total_bytes = 0;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    written.push_back(shards.size() == 1 ? options.stem + ".safetensors"
-                                         : shard_name(options.stem, i, shards.size()));
-    write_safetensors((root / written.back()).string(), shards[i], metadata);
-    for (const TensorSource& tensor : shards[i]) {
-      weight_map.emplace(tensor.name, written.back());
-      total_bytes += size_of(tensor, folder);
-    }
-  }
-  if (shards.size() > 1) {
-    written.push_back(options.stem + ".safetensors.index.json");
-    write_index((root / written.back()).string(), weight_map, total_bytes);
+  const ShardPlan plan = plan_shards(tensors, folder, options);
+  std::vector<std::string> written = plan.names;
+  for (std::size_t i = 0; i < plan.shards.size(); ++i)
+    write_safetensors((root / plan.names[i]).string(), plan.shards[i], metadata);
+  if (!plan.index.empty()) {
+    written.push_back(plan.index_name);
+    write_file_atomically((root / plan.index_name).string(), plan.index);
   }
   remove_stale(folder, options.stem, written);
   return written;
+}
+
+PlannedWeights plan_safetensors_sharded(const std::vector<TensorSource>& tensors,
+                                        const TensorMetadata& metadata,
+                                        const ShardingOptions& options) {
+  const ShardPlan plan = plan_shards(tensors, {}, options);
+  PlannedWeights weights{{}, plan.index_name, plan.index};
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    const std::vector<const TensorSource*> order = canonical_order(plan.shards[i]);
+    PlannedFile& file = weights.files.emplace_back();
+    file.name = plan.names[i];
+    file.head = header_text(order, metadata, file.name);
+    file.bytes = file.head.size();
+    for (const TensorSource* tensor : order) {
+      file.position.emplace(tensor->name, file.bytes);
+      file.bytes += size_of(*tensor, file.name);
+    }
+  }
+  return weights;
 }
 
 }  // namespace espalier

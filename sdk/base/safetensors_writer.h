@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,5 +51,25 @@ struct ShardingOptions {
 ESPALIER_API std::vector<std::string> write_safetensors_sharded(
     const std::string& folder, const std::vector<TensorSource>& tensors,
     const TensorMetadata& metadata = {}, const ShardingOptions& options = {});
+
+/// A file of weights before its data is there.
+struct PlannedFile {
+  std::string name;
+  std::string head;                               ///< the bytes before the data
+  std::map<std::string, std::uint64_t> position;  ///< of the data of each tensor, in the file
+  std::uint64_t bytes = 0;                        ///< of the whole file
+};
+
+/// The files that write_safetensors_sharded would write, for writers that put each part of a tensor
+/// in its place themselves. The sources' data is not looked at. `index`: the content of the index;
+/// empty where there is one file.
+struct PlannedWeights {
+  std::vector<PlannedFile> files;
+  std::string index_name;
+  std::string index;
+};
+ESPALIER_API PlannedWeights plan_safetensors_sharded(const std::vector<TensorSource>& tensors,
+                                                     const TensorMetadata& metadata = {},
+                                                     const ShardingOptions& options = {});
 
 }  // namespace espalier

@@ -110,6 +110,13 @@ Training train_as_rank(const Subject& subject, World& world) {
   }
   for (const auto& parameter : parameters) {
     outcome.values.push_back(strategy->full_value(*parameter).detach().clone());
+    if (!strategy->whole(*parameter, parameter->value().detach()).equal(outcome.values.back()))
+      throw Error({ErrorCode::kCheckFailed,
+                   "whole() of what a rank holds of '" + parameter->name() + "' is another value",
+                   {},
+                   "full_value() of the parameter",
+                   {},
+                   {}});
     outcome.layouts.push_back(strategy->layout(*parameter));
   }
   return outcome;

@@ -10,6 +10,8 @@ OptimizerStateSpec Optimizer::state_of(const OptimizerStateSpec& spec, const Par
   return spec;
 }
 
+OptimizerNeed Optimizer::need_of(const ParameterSpec&) const { return need(); }
+
 void Optimizer::to_eval_point(OptimizerUpdate&) {}
 
 std::vector<std::int64_t> state_shape(const OptimizerStateSpec& state, at::IntArrayRef sizes) {

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <numeric>
 
+#include "espalier/base/error.h"
 #include "espalier/ops/parallel_for.h"
 
 namespace espalier {
@@ -31,6 +32,15 @@ void ParallelStrategy::parameters_changed() {}
 
 ParameterLayout ParallelStrategy::layout(const Parameter& parameter) const {
   return whole_layout(parameter, world_ == nullptr || world_->rank() == 0);
+}
+
+at::Tensor ParallelStrategy::whole(const Parameter& parameter, const at::Tensor& local) {
+  const std::vector<std::int64_t> shape = parameter.spec().shape();
+  if (local.sizes() == at::IntArrayRef(shape)) return local;
+  throw Error(Problem{ErrorCode::kUnsupported,
+                      "the strategy cuts '" + parameter.name() + "' and can't put it together",
+                      c10::str(local.sizes()), c10::str(at::IntArrayRef(shape)), "[distributed]",
+                      "the strategy has to override ParallelStrategy::whole"});
 }
 
 namespace {

@@ -74,6 +74,32 @@ BlockState EmbeddingBlock::forward(BlockState state, const BatchContext& context
   return state;
 }
 
+/// One residual branch of a layer with its share of the parameters.
+class DecoderBlock::Half final : public Block {
+ public:
+  using Compute = at::Tensor (DecoderBlock::*)(const at::Tensor&, BlockState&, const BatchContext&);
+
+  Half(DecoderBlock& layer, const char* name, Compute compute,
+       std::vector<std::shared_ptr<Parameter>> parameters)
+      : name_(layer.name() + "." + name),
+        layer_(layer),
+        compute_(compute),
+        parameters_(std::move(parameters)) {}
+
+  const std::string& name() const override { return name_; }
+  const std::vector<std::shared_ptr<Parameter>>& parameters() const override { return parameters_; }
+  BlockState forward(BlockState state, const BatchContext& context) override {
+    state.hidden = (layer_.*compute_)(state.hidden, state, context);
+    return state;
+  }
+
+ private:
+  std::string name_;
+  DecoderBlock& layer_;
+  Compute compute_;
+  std::vector<std::shared_ptr<Parameter>> parameters_;
+};
+
 DecoderBlock::DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int64_t layer,
                            const DecoderParts& own)
     : NamedBlock(layer_prefix(spec, layer)),
@@ -87,6 +113,7 @@ DecoderBlock::DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int6
     attention_ = std::make_unique<Attention>(here, spec, layer);
   }
   attention_output_norm_ = make_norm(here, spec, spec.names.attention_output_norm);
+  const auto border = static_cast<std::ptrdiff_t>(parameters().size());
   mlp_norm_ = make_norm(here, spec, spec.names.mlp_norm);
   if (own.mlp) {
     mlp_ = own.mlp(here, spec, layer);
@@ -94,29 +121,61 @@ DecoderBlock::DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int6
     mlp_ = std::make_unique<Mlp>(here, spec);
   }
   mlp_output_norm_ = make_norm(here, spec, spec.names.mlp_output_norm);
+  if (residual_ == ResidualPlan::kParallel) return;
+  const auto first = parameters().begin();
+  attention_part_ =
+      std::make_unique<Half>(*this, "attention", &DecoderBlock::attention_half,
+                             std::vector<std::shared_ptr<Parameter>>(first, first + border));
+  mlp_part_ = std::make_unique<Half>(
+      *this, "mlp", &DecoderBlock::mlp_half,
+      std::vector<std::shared_ptr<Parameter>>(first + border, parameters().end()));
 }
 
-BlockState DecoderBlock::forward(BlockState state, const BatchContext& context) {
-  const bool post_norm = residual_ == ResidualPlan::kPostNorm;
-  at::Tensor hidden = state.hidden;
+DecoderBlock::~DecoderBlock() = default;
 
-  at::Tensor input = post_norm ? hidden : normed(attention_norm_, hidden);
+std::vector<Block*> DecoderBlock::parts() {
+  if (attention_part_ == nullptr) return {};
+  return {attention_part_.get(), mlp_part_.get()};
+}
+
+at::Tensor DecoderBlock::attention_half(const at::Tensor& hidden, BlockState& state,
+                                        const BatchContext& context) {
+  const bool post_norm = residual_ == ResidualPlan::kPostNorm;
+  const at::Tensor input = post_norm ? hidden : normed(attention_norm_, hidden);
+  const at::Tensor sum = hidden + scaled(normed(attention_output_norm_,
+                                                attention_->forward(input, context, state.carried)),
+                                         residual_scale_);
+  return post_norm ? normed(attention_norm_, sum) : sum;
+}
+
+at::Tensor DecoderBlock::mlp_half(const at::Tensor& hidden, BlockState& state,
+                                  const BatchContext& context) {
+  const bool post_norm = residual_ == ResidualPlan::kPostNorm;
+  const at::Tensor input = post_norm ? hidden : normed(mlp_norm_, hidden);
+  const at::Tensor sum =
+      hidden + scaled(normed(mlp_output_norm_, mlp_->forward(input, context, state.carried)),
+                      residual_scale_);
+  return post_norm ? normed(mlp_norm_, sum) : sum;
+}
+
+/// Both read the norm of the same input.
+BlockState DecoderBlock::forward_parallel(BlockState state, const BatchContext& context) {
+  const at::Tensor hidden = state.hidden;
+  at::Tensor input = normed(attention_norm_, hidden);
   const at::Tensor attended =
       scaled(normed(attention_output_norm_, attention_->forward(input, context, state.carried)),
              residual_scale_);
-  if (residual_ == ResidualPlan::kParallel) {
-    if (mlp_norm_) input = mlp_norm_->forward(hidden);
-  } else {
-    hidden = hidden + attended;
-    if (post_norm) hidden = normed(attention_norm_, hidden);
-    input = post_norm ? hidden : normed(mlp_norm_, hidden);
-  }
-
+  if (mlp_norm_) input = mlp_norm_->forward(hidden);
   const at::Tensor mixed = scaled(
       normed(mlp_output_norm_, mlp_->forward(input, context, state.carried)), residual_scale_);
-  if (residual_ == ResidualPlan::kParallel) hidden = hidden + attended;
-  hidden = hidden + mixed;
-  state.hidden = post_norm ? normed(mlp_norm_, hidden) : hidden;
+  state.hidden = hidden + attended + mixed;
+  return state;
+}
+
+BlockState DecoderBlock::forward(BlockState state, const BatchContext& context) {
+  if (residual_ == ResidualPlan::kParallel) return forward_parallel(std::move(state), context);
+  state.hidden = attention_half(state.hidden, state, context);
+  state.hidden = mlp_half(state.hidden, state, context);
   return state;
 }
 

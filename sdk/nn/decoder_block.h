@@ -74,9 +74,17 @@ class ESPALIER_API DecoderBlock final : public NamedBlock {
  public:
   DecoderBlock(ModelParts& parts, const DecoderSpec& spec, std::int64_t layer,
                const DecoderParts& own = {});
+  ~DecoderBlock() override;
   BlockState forward(BlockState state, const BatchContext& context) override;
+  std::vector<Block*> parts() override;
 
  private:
+  class Half;
+  at::Tensor attention_half(const at::Tensor& hidden, BlockState& state,
+                            const BatchContext& context);
+  at::Tensor mlp_half(const at::Tensor& hidden, BlockState& state, const BatchContext& context);
+  BlockState forward_parallel(BlockState state, const BatchContext& context);
+
   ResidualPlan residual_;
   double residual_scale_;
   std::unique_ptr<Norm> attention_norm_;  ///< norms are nullptr where the family has none
@@ -85,6 +93,8 @@ class ESPALIER_API DecoderBlock final : public NamedBlock {
   std::unique_ptr<Norm> mlp_norm_;
   std::unique_ptr<Mixer> mlp_;
   std::unique_ptr<Norm> mlp_output_norm_;
+  std::unique_ptr<Half> attention_part_;  ///< these nullptr where both read the same input
+  std::unique_ptr<Half> mlp_part_;
 };
 
 /// The norm after the last layer, and the projection to the width of the embedding where the two

@@ -2,10 +2,13 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <fnmatch.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <unordered_set>
+#include <algorithm>
+
+#include "espalier/base/error.h"
 
 namespace espalier::parallel {
 namespace {
@@ -115,20 +118,19 @@ struct Checkpointed : torch::autograd::Function<Checkpointed> {
   }
 };
 
+bool matches(const std::string& name, const std::string& pattern) {
+  return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
 class CheckpointingRunner final : public BlockRunner {
  public:
-  explicit CheckpointingRunner(Model& model) : added_(model.parts().added_parameters) {
-    for (const Tower& tower : model.towers())
-      blocks_.insert(tower.blocks.begin(), tower.blocks.end());
-  }
+  CheckpointingRunner(Model& model, const CheckpointingConfig& config) : blocks_(model, config) {}
   BlockState run(Block& block, BlockState state, const BatchContext& context) override {
-    if (!blocks_.contains(&block)) return block.forward(std::move(state), context);
-    return run_checkpointed(block, std::move(state), context, added_);
+    return blocks_.run(block, std::move(state), context);
   }
 
  private:
-  std::unordered_set<const Block*> blocks_;
-  std::vector<std::shared_ptr<Parameter>> added_;
+  CheckpointedBlocks blocks_;
 };
 
 }  // namespace
@@ -167,8 +169,77 @@ BlockState run_checkpointed(Block& block, BlockState state, const BatchContext& 
   return result;
 }
 
-std::shared_ptr<BlockRunner> checkpointing_runner(Model& model) {
-  return std::make_shared<CheckpointingRunner>(model);
+ConfigSchema<CheckpointingConfig> CheckpointingConfig::schema() {
+  return ConfigSchema<CheckpointingConfig>()
+      .field("blocks", &CheckpointingConfig::blocks,
+             "names of blocks with '*' and '?', e.g. \"*.layers.1?\"; empty: all")
+      .field("every", &CheckpointingConfig::every, "of those the first, and every so manieth")
+      .at_least(1)
+      .field("part", &CheckpointingConfig::part,
+             "what of a block is computed again: all of it, its attention, or its MLP")
+      .one_of({"block", "attention", "mlp"});
+}
+
+void check_checkpointing(bool on, const CheckpointingConfig& config, ProblemList& problems) {
+  if (on || (config.blocks.empty() && config.every == 1 && config.part == "block")) return;
+  problems.add({ErrorCode::kBadInput,
+                "blocks are chosen for activation checkpointing, which is off",
+                "activation_checkpointing = false",
+                {},
+                "distributed.checkpointing",
+                "set activation_checkpointing = true, or leave checkpointing out"});
+}
+
+CheckpointedBlocks::CheckpointedBlocks(Model& model, const CheckpointingConfig& config)
+    : added_(model.parts().added_parameters), cuts_blocks_(config.part != "block") {
+  std::vector<Block*> blocks;
+  for (const Tower& tower : model.towers())
+    blocks.insert(blocks.end(), tower.blocks.begin(), tower.blocks.end());
+  for (const std::string& pattern : config.blocks) {
+    if (std::any_of(blocks.begin(), blocks.end(),
+                    [&](const Block* block) { return matches(block->name(), pattern); }))
+      continue;
+    throw_bad_input("a pattern of checkpointing.blocks matches no block", pattern,
+                    "the name of a block with '*' and '?'", "distributed.checkpointing.blocks",
+                    blocks.empty() ? "" : "the first block is " + blocks.front()->name());
+  }
+  std::int64_t number = 0;
+  for (Block* block : blocks) {
+    const bool named =
+        config.blocks.empty() ||
+        std::any_of(config.blocks.begin(), config.blocks.end(),
+                    [&](const auto& pattern) { return matches(block->name(), pattern); });
+    if (!named || number++ % config.every != 0) continue;
+    Block* chosen = cuts_blocks_ ? nullptr : block;
+    for (Block* part : block->parts()) {
+      if (cuts_blocks_ && part->name().ends_with(config.part)) chosen = part;
+    }
+    if (chosen == nullptr) {
+      throw Error(Problem{ErrorCode::kUnsupported,
+                          "the layers of this model are not attention and then an MLP",
+                          "checkpointing.part = \"" + config.part + "\"", "\"block\"",
+                          "distributed.checkpointing.part, block " + block->name(),
+                          "leave the key out: blocks are then computed again as a whole"});
+    }
+    chosen_.emplace(block, chosen);
+  }
+}
+
+BlockState CheckpointedBlocks::run(Block& block, BlockState state, const BatchContext& context,
+                                   Block* as) const {
+  Block& own = as == nullptr ? block : *as;
+  const auto found = chosen_.find(&block);
+  if (found == chosen_.end()) return own.forward(std::move(state), context);
+  if (found->second == &block) return run_checkpointed(own, std::move(state), context, added_);
+  for (Block* part : block.parts()) {
+    state = part == found->second ? run_checkpointed(*part, std::move(state), context, added_)
+                                  : part->forward(std::move(state), context);
+  }
+  return state;
+}
+
+std::shared_ptr<BlockRunner> checkpointing_runner(Model& model, const CheckpointingConfig& config) {
+  return std::make_shared<CheckpointingRunner>(model, config);
 }
 
 }  // namespace espalier::parallel

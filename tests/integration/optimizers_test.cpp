@@ -264,22 +264,6 @@ TEST(ParameterGroups, MultiplyRateAndDecay) {
   EXPECT_FALSE(training.parameters[1]->value().equal(other.parameters[1]->value()));
 }
 
-TEST(WholeParameters, AreAskedForWhereAStrategyHasCutThem) {
-  const std::shared_ptr<Optimizer> muon = library().create<Optimizer>("muon", Table());
-  auto parameter =
-      std::make_shared<Parameter>(ParameterSpec{"w", {{{{"mlp", 8, 1}}}, {{{"embed", 4, 1}}}}, {}});
-  parameter->set_value(at::zeros({8, 4}));
-  require_whole_parameters(*muon, {parameter});
-  parameter->set_value(at::zeros({4, 4}));
-  try {
-    require_whole_parameters(*muon, {parameter});
-    FAIL() << "a shard was taken";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("whole parameters"), std::string::npos);
-  }
-  require_whole_parameters(*library().create<Optimizer>("lion", Table()), {parameter});
-}
-
 TEST(Adafactor, RefusesARateBesideItsOwn) {
   Table config;
   config.set("lr", 0.1);

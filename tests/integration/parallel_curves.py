@@ -31,15 +31,20 @@ VARIANTS = {  # rows of a micro-batch, and further sections by family
     "block_frozen": (2, lambda gpt2: freeze(["*.h.1.*"] if gpt2 else ["*layers.1.*"])),
     "lora": (1, lambda gpt2: lora(["*c_attn", "*mlp.c_proj"] if gpt2 else ["*q_proj", "*v_proj", "*down_proj"])),
     "lora_everywhere": (1, lambda gpt2: lora(["*_proj", "lm_head", "*embed_tokens"], "dropout = 0.2\n")),
+    "int8": (1, lambda gpt2: lora(["*q_proj", "*down_proj"]) + '[quantization]\ntype = "int8"\n'),
     "ia3": (1, lambda gpt2: '[peft]\ntype = "ia3"\n'),
     "prompt": (1, lambda gpt2: '[peft]\ntype = "prompt_tuning"\nnum_virtual_tokens = 3\n'),
     "prefix": (1, lambda gpt2: '[peft]\ntype = "prefix_tuning"\nnum_virtual_tokens = 3\n'),
     "adafactor": (1, lambda gpt2: ""),
     "schedule_free": (1, lambda gpt2: ""),
+    "muon": (1, lambda gpt2: ""),
+    "adamw_8bit": (1, lambda gpt2: ""),
 }
 OPTIMIZERS = {  # of variants that are about one
     "adafactor": 'type = "adafactor"\nlr = 1e-3',
     "schedule_free": 'type = "schedule_free_adamw"\nlr = 1e-3\nwarmup_steps = 4',
+    "muon": 'type = "muon"\nlr = 1e-3',
+    "adamw_8bit": 'type = "adamw_8bit"\nlr = 1e-3\nmin_8bit_size = 1024\nblock_size = 96',  # blocks across rows
 }
 
 

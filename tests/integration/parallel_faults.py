@@ -10,6 +10,7 @@ signals    SIGTERM to the launcher: all ranks save at the same step and it ends 
 full_disk  the disk is full from some write on: exit code 5, no half-written checkpoint, the run then goes on
 damaged    a checkpoint with a file missing, cut short, or of another checkpoint is refused with one message
 reshard    checkpoints of each of several arrangements of ranks are resumed by each other one, with the same curve
+background checkpoints written while training goes on: the same bits, and the same after a kill or on a full disk
 export     espalier export makes of a checkpoint what the run exports
 estimate   espalier estimate agrees with what the strategies promise
 errors     a mistake in the data is reported by the rank that met it, and all end
@@ -50,16 +51,19 @@ local_batch_size = 1
 max_steps = {steps}
 ckpt_every_steps = {every}
 [optimizer]
-type = "adamw"
+{optimizer}
 lr = 1e-3
 [lr_scheduler]
 type = "cosine"
 warmup_steps = 3
 [dist_env]
 peer_timeout_seconds = {peer_timeout}
+[checkpoint]
+is_async = {is_async}
 [distributed]
 {distributed}
 """
+OPTIMIZERS = ['type = "adamw"', 'type = "muon"', 'type = "adafactor"', 'type = "adamw_8bit"\nmin_8bit_size = 1024\nblock_size = 96']
 
 DDP, FSDP = 'type = "ddp"', 'type = "fsdp2"'
 HSDP = 'type = "fsdp2"\ndp_replicate_size = 2'
@@ -69,13 +73,14 @@ TP = 'type = "fsdp2"\ntp_size = 2\nsequence_parallel = true'
 class Run:
     """A recipe with an output folder of its own."""
 
-    def __init__(self, options, output, steps=12, every=4, distributed=FSDP, peer_timeout=20):
+    def __init__(self, options, output, steps=12, every=4, distributed=FSDP, peer_timeout=20, optimizer=OPTIMIZERS[0]):
         self.options, self.output = options, output
         output.parent.mkdir(parents=True, exist_ok=True)
         self.recipe = output.with_suffix(".toml")
         data = options.fixtures / "training" / "grad_accumulation" / "data.safetensors"
         self.recipe.write_text(RECIPE.format(output=output, fixtures=options.fixtures, data=data, steps=steps, every=every,
-                                             distributed=distributed, peer_timeout=peer_timeout))
+                                             distributed=distributed, peer_timeout=peer_timeout, optimizer=optimizer,
+                                             is_async=str(options.is_async).lower()))
 
     def start(self, ranks, environment=None, resume="auto"):
         command = [self.options.program, "train", str(self.recipe), "--quiet", "--resume", resume]
@@ -228,26 +233,61 @@ ARRANGEMENTS = {"one": (1, DDP), "ddp2": (2, DDP), "ddp3": (3, DDP), "fsdp2": (2
 
 
 def reshard(options, work):
+    """Each arrangement resumes the checkpoints of each other; the optimizers take turns in the pairs, or with --all meet in all."""
     steps, half = 12, 6
-    alone = Run(options, work / "alone", steps=steps, every=half, distributed=DDP)
-    curve = alone.train(1)
     worst = 0.0
-    for name, (ranks, distributed) in ARRANGEMENTS.items():
-        source = Run(options, work / name, steps=steps, every=half, distributed=distributed)
-        source.train(ranks)
-        checkpoint = source.output / "checkpoints" / f"step-{half:08d}"
-        for other, (other_ranks, other_distributed) in ARRANGEMENTS.items():
-            run = Run(options, work / f"{name}_{other}", steps=steps, every=1000, distributed=other_distributed)
-            run.train(other_ranks, resume=str(checkpoint))
-            ours = run.curve()
-            require([line[0] for line in ours] == list(range(half + 1, steps + 1)), f"{name} to {other}: steps {ours}")
-            for line, want in zip(ours, curve[half:]):
-                require(line[3] == want[3], f"{name} to {other}: other data in step {line[0]}")
-                for a, b, limit in ((line[1], want[1], 1e-5), (line[2], want[2], 1e-4)):
-                    worst = max(worst, abs(a - b) / abs(b))
-                    require(abs(a - b) <= limit * abs(b), f"{name} to {other}, step {line[0]}: {a}, alone {b}")
-            shutil.rmtree(run.output)
+    for number, optimizer in enumerate(OPTIMIZERS):
+        alone = Run(options, work / f"alone_{number}", steps=steps, every=half, distributed=DDP, optimizer=optimizer)
+        curve = alone.train(1)
+        for i, (name, (ranks, distributed)) in enumerate(ARRANGEMENTS.items()):
+            source = Run(options, work / f"{name}_{number}", steps=half, every=half, distributed=distributed, optimizer=optimizer)
+            source.train(ranks)
+            checkpoint = source.output / "checkpoints" / f"step-{half:08d}"
+            for j, (other, (other_ranks, other_distributed)) in enumerate(ARRANGEMENTS.items()):
+                if (i + j) % len(OPTIMIZERS) != number and not options.all:
+                    continue
+                run = Run(options, work / f"{name}_{other}", steps=steps, every=1000, distributed=other_distributed,
+                          optimizer=optimizer)
+                run.train(other_ranks, resume=str(checkpoint))
+                worst = max(worst, same_curve(f"{name} to {other}, {optimizer}", run.curve(), curve[half:]))
+                shutil.rmtree(run.output)
     print(f"{len(ARRANGEMENTS)} x {len(ARRANGEMENTS)} arrangements, largest relative difference {worst:.1e}")
+
+
+def same_curve(what, ours, theirs):
+    require([line[0] for line in ours] == [line[0] for line in theirs], f"{what}: steps {ours}")
+    worst = 0.0
+    for line, want in zip(ours, theirs):
+        require(line[3] == want[3], f"{what}: other data in step {line[0]}")
+        for a, b, limit in ((line[1], want[1], 1e-5), (line[2], want[2], 1e-4)):
+            worst = max(worst, abs(a - b) / abs(b))
+            require(abs(a - b) <= limit * abs(b), f"{what}, step {line[0]}: {a}, alone {b}")
+    return worst
+
+
+def background(options, work):
+    """Checkpoints that are written while training goes on are those that are written while it waits."""
+    for ranks, distributed in ((1, DDP), (3, FSDP)):
+        options.is_async = False
+        waited = Run(options, work / f"waited_{ranks}", steps=STEPS, every=STEPS // 8, distributed=distributed)
+        curve, weights = waited.train(ranks), waited.weights()
+        options.is_async = True
+        run = Run(options, work / f"background_{ranks}", steps=STEPS, every=STEPS // 8, distributed=distributed)
+        require(run.train(ranks) == curve and run.weights() == weights, f"{ranks} ranks: another curve")
+        require(not run.leftovers(), f"left behind: {run.leftovers()}")
+        for step in (STEPS // 8 * 7, STEPS):
+            ours, theirs = (r.output / "checkpoints" / f"step-{step:08d}" for r in (run, waited))
+            for path in theirs.glob("*.safetensors"):
+                require(tensors_of(path) == tensors_of(ours / path.name), f"{ranks} ranks: another {path}")
+    options.kills = min(options.kills, 2)
+    kills(options, work)
+    full_disk(options, work)
+
+
+def tensors_of(path):
+    """The data of a safetensors file; the names of its tensors are in the rest."""
+    content = path.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little"):]
 
 
 def export(options, work):
@@ -301,14 +341,17 @@ def errors(options, work):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "export", "estimate", "errors"])
+    parser.add_argument("what", choices=["kills", "hang", "signals", "full_disk", "damaged", "reshard", "background", "export", "estimate",
+                                         "errors"])
     parser.add_argument("--program", required=True)
     parser.add_argument("--library", type=pathlib.Path)
     parser.add_argument("--fixtures", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--full-at", type=int, nargs="*", default=[2, 9])
+    parser.add_argument("--all", action="store_true", help="reshard: every pair with every optimizer")
     options = parser.parse_args()
+    options.is_async = False
     options.fixtures = options.fixtures.resolve()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "engine/run/freezing.h"
+#include "engine/run/weight_source.h"
 #include "engine/train/train_step.h"
 #include "espalier/base/json.h"
 #include "espalier/base/random.h"
@@ -61,9 +62,10 @@ Value options_of(const std::string& text) {
 double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
 
 /// The model, with its adapter, whose type is taken out of its settings.
-LoadedModel load(ComponentLibrary& library, const RankTraining& setting,
+LoadedModel load(ComponentLibrary& library, const RankTraining& setting, bool in_parts,
                  std::shared_ptr<Adapter>& adapter) {
   ModelLoadOptions options;
+  options.without_values = in_parts && setting.adapter.empty();
   options.dtype = setting.dtype;
   if (!setting.config.empty()) {
     options.config = parse_json(setting.config);
@@ -84,21 +86,31 @@ LoadedModel load(ComponentLibrary& library, const RankTraining& setting,
 
 void PrintTo(const RankTraining& setting, std::ostream* out) {
   *out << setting.strategy << " {" << setting.options << "} " << setting.model << setting.config
-       << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options;
+       << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options
+       << " " << setting.optimizer;
 }
 
 RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
                       World* world) {
   std::unique_lock lock(making);  // a library is for one thread at a time
   std::shared_ptr<Adapter> adapter;
-  const LoadedModel loaded = load(library, setting, adapter);
+  const bool in_parts = world != nullptr && world->size() > 1 && setting.strategy == "fsdp2";
+  LoadedModel loaded = load(library, setting, in_parts, adapter);
   const auto loss = library.create<Loss>(setting.loss, setting.loss_options.empty()
                                                            ? Value(Table())
                                                            : parse_json(setting.loss_options));
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
   // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
-  const auto rule = library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw");
+  Table rate;
+  rate.set("lr", 1e-3);
+  if (setting.optimizer == "adamw_8bit") {
+    rate.set("min_8bit_size", 1024);
+    rate.set("block_size", 96);  // no divisor of a row
+  }
+  const auto rule = setting.optimizer.empty()
+                        ? library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw")
+                        : library.create<Optimizer>(setting.optimizer, Value(std::move(rate)));
   std::shared_ptr<ParallelStrategy> strategy;
   if (world != nullptr)
     strategy = library.create<ParallelStrategy>(setting.strategy, options_of(setting.options));
@@ -118,13 +130,15 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
     problems.throw_if_any();
     strategy->apply(model);
   }
+  const std::shared_ptr<const WeightSource> source = loaded.source;
+  if (source != nullptr) read_values(loaded, *strategy);
   std::vector<std::shared_ptr<Parameter>> all = model.parts().parameters;
   if (adapter != nullptr)
     all.insert(all.end(), adapter->parameters().begin(), adapter->parameters().end());
   std::vector<std::shared_ptr<Parameter>> trained;
   for (const auto& parameter : all)
     if (parameter->trainable()) trained.push_back(parameter);
-  ParameterOptimizer optimizer(rule, trained);
+  ParameterOptimizer optimizer(rule, trained, {}, Ranks{strategy.get(), world});
   LoaderOptions options;
   options.rows_per_step = kRows;
   options.rows_per_batch = setting.rows_per_batch;
@@ -136,6 +150,8 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
   const TrainingParts parts{model,          *objective, *loss,  optimizer,     *schedule,
                             strategy.get(), 0.3,        kSteps, adapter.get(), 11};
   RankResult result;
+  if (source != nullptr) result.bytes_read = source->bytes_read();
+  result.state_bytes = optimizer.state_bytes();
   for (std::int64_t step = 1; step <= kSteps; ++step) {
     const StepMetrics metrics = train_step(parts, loader.next(), step);
     result.losses.push_back(metrics.loss);

@@ -25,6 +25,7 @@ struct RankTraining {
   std::string adapter = {};  ///< JSON with its "type"
   std::string loss = "masked_cross_entropy";
   std::string loss_options = {};  ///< JSON
+  std::string optimizer = {};     ///< empty: one that fits the model
 };
 
 void PrintTo(const RankTraining& setting, std::ostream* out);
@@ -35,6 +36,8 @@ struct RankResult {
   std::map<std::string, at::Tensor> weights;  ///< of the model and of an adapter, whole
   std::int64_t own_elements = 0;    ///< of the model's parameters that this rank holds after a step
   std::int64_t whole_elements = 0;  ///< of the model
+  std::int64_t bytes_read = 0;      ///< of a model that was loaded in parts
+  std::int64_t state_bytes = 0;     ///< of the optimizer, on this rank
 };
 
 /// Trains some steps of unequal rows, and validates between two of them. `making` guards `library`.

@@ -1,7 +1,7 @@
 #include "engine/checkpoint/checkpoint_store.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/parallel/shard_pieces.h"
 #include "engine/train/non_finite.h"
 #include "espalier/base/atomic_file.h"
 #include "espalier/base/error.h"
@@ -24,9 +25,6 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kFormatVersion = 1;
 constexpr const char* kSavingPrefix = ".saving-";
-constexpr const char* kModelPrefix = "model/";  // of tensors in a manifest
-constexpr const char* kAveragePrefix = "average/";
-constexpr const char* kAverageFile = "average.safetensors";
 constexpr const char* kRemovingPrefix = ".removing-";
 
 std::string numbered(const char* kind, std::int64_t step) {
@@ -80,33 +78,6 @@ void require_finite_weights(const std::vector<std::shared_ptr<Parameter>>& param
       "on from it, with a lower lr or clip_grad_norm.max_norm"});
 }
 
-/// The parameter's new value from the checkpoint, whole, with its shape and dtype checked.
-at::Tensor restored(std::map<std::string, at::Tensor>& tensors, const Parameter& parameter,
-                    at::ScalarType dtype, const std::string& file) {
-  const auto found = tensors.find(parameter.name());
-  if (found == tensors.end()) {
-    throw_bad_input(
-        "the checkpoint has no tensor '" + parameter.name() + "'", {}, parameter.name(), file,
-        "the checkpoint belongs to another model; use --resume never or another output_dir");
-  }
-  const std::vector<std::int64_t> shape = parameter.spec().shape();
-  if (found->second.sizes() != at::IntArrayRef(shape) || found->second.scalar_type() != dtype) {
-    throw_bad_input(
-        "tensor '" + parameter.name() +
-            "' of the checkpoint has another shape or dtype than the model",
-        c10::str(found->second.sizes(), " ", found->second.scalar_type()),
-        c10::str(at::IntArrayRef(shape), " ", dtype), file,
-        "the checkpoint belongs to another model; use --resume never or another output_dir");
-  }
-  return std::move(found->second);
-}
-
-/// What this rank holds of a whole tensor.
-void copy_pieces(const at::Tensor& whole, const ParameterLayout& layout, const at::Tensor& local) {
-  for (const ShardPiece& piece : layout.pieces)
-    box(local, piece.local_offset, piece.extent).copy_(box(whole, piece.offset, piece.extent));
-}
-
 }  // namespace
 
 Value TrainState::to_value() const {
@@ -150,20 +121,33 @@ TrainState TrainState::from_value(const Value& value) {
   return state;
 }
 
+struct CheckpointStore::Save {
+  std::string name;
+  std::string saving;  ///< where it is written, beside its place
+  TrainState state;
+  std::function<void()> after;  ///< by rank 0, once it is there
+  std::optional<CheckpointPart> part;
+  bool committing = false;  ///< all ranks have written
+};
+
 CheckpointStore::CheckpointStore(std::string folder, std::int64_t keep, RankAgreement ranks,
                                  const ParallelStrategy* strategy)
     : folder_(std::move(folder)), keep_(keep), ranks_(ranks), strategy_(strategy) {}
+
+CheckpointStore::~CheckpointStore() {
+  if (pending_ != nullptr) give_up();
+}
 
 ParameterLayout CheckpointStore::layout(const Parameter& parameter) const {
   return strategy_ == nullptr ? whole_layout(parameter, true) : strategy_->layout(parameter);
 }
 
-/// What is not cut as its parameter is the same on all ranks.
 ParameterLayout CheckpointStore::layout(const ParameterOptimizer::StateTensor& state) const {
-  if (state.like_parameter) return layout(*state.parameter);
+  using Held = ParameterOptimizer::StateTensor::Held;
+  if (state.held == Held::kLikeParameter) return layout(*state.parameter);
   const std::vector<std::int64_t> shape = state.tensor.sizes().vec();
   const std::vector<std::int64_t> zeros(shape.size(), 0);
-  return {{{zeros, shape, zeros}}, ranks_.is_first()};
+  return {{{zeros, shape, zeros}}, state.held == Held::kHere || ranks_.is_first()};
 }
 
 std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
@@ -177,11 +161,12 @@ std::vector<ShardedTensor> CheckpointStore::sharded_tensors(
   }
   for (const auto& state : optimizer.state_tensors()) {
     ShardedTensor& tensor = tensors.emplace_back();
-    tensor.name = "optimizer/" + state.name;
+    tensor.name = kOptimizerPrefix + state.name;
     tensor.local = state.tensor;
     tensor.layout = layout(state);
-    tensor.shape =
-        state.like_parameter ? state.parameter->spec().shape() : state.tensor.sizes().vec();
+    tensor.shape = state.held == ParameterOptimizer::StateTensor::Held::kLikeParameter
+                       ? state.parameter->spec().shape()
+                       : state.tensor.sizes().vec();
   }
   for (std::size_t i = 0; average_ != nullptr && i < average_->parameters().size(); ++i) {
     const Parameter& parameter = *average_->parameters()[i];
@@ -196,90 +181,135 @@ std::string CheckpointStore::checkpoint_id(const TrainState& state) const {
          fs::absolute(folder_).lexically_normal().string();
 }
 
-void CheckpointStore::write_part(const std::string& saving, const TrainState& state,
-                                 const ParameterOptimizer& optimizer,
-                                 const std::vector<std::shared_ptr<Parameter>>& parameters) const {
-  const fs::path folder(saving);
+std::vector<CheckpointFile> CheckpointStore::files(
+    const TrainState& state, const ParameterOptimizer& optimizer,
+    const std::vector<std::shared_ptr<Parameter>>& parameters) const {
   const int world = ranks_.world().size();
-  if (world > 1) {
-    write_shards((folder / rank_file(ranks_.world().rank(), world)).string(),
-                 sharded_tensors(optimizer, parameters), checkpoint_id(state));
-    return;
-  }
-  std::vector<TensorSource> weights;
-  weights.reserve(parameters.size());
+  if (world > 1)
+    return {shards_file(rank_file(ranks_.world().rank(), world),
+                        sharded_tensors(optimizer, parameters), checkpoint_id(state))};
+  CheckpointFile weights{kModelFile, {}, {}};
   for (const auto& parameter : parameters)
-    weights.push_back(tensor_source(parameter->name(), parameter->value()));
-  write_safetensors((folder / "model.safetensors").string(), weights);
-  write_tensors((folder / "optimizer.safetensors").string(), optimizer.state());
-  if (average_ == nullptr) return;
-  std::vector<TensorSource> averages;
+    weights.tensors.emplace_back(parameter->name(), parameter->value());
+  CheckpointFile states{kOptimizerFile, {}, {}};
+  for (const auto& [name, tensor] : optimizer.state()) states.tensors.emplace_back(name, tensor);
+  std::vector<CheckpointFile> files = {std::move(weights), std::move(states)};
+  if (average_ == nullptr) return files;
+  CheckpointFile& averages = files.emplace_back(CheckpointFile{kAverageFile, {}, {}});
   for (std::size_t i = 0; i < average_->parameters().size(); ++i)
-    averages.push_back(tensor_source(average_->parameters()[i]->name(), average_->averages()[i]));
-  write_safetensors((folder / kAverageFile).string(), averages);
+    averages.tensors.emplace_back(average_->parameters()[i]->name(), average_->averages()[i]);
+  return files;
 }
 
 /// What makes a whole of the parts: manifest, state, and the name under which it is found.
-void CheckpointStore::commit(const std::string& saving, const std::string& name,
-                             const TrainState& state) {
+void CheckpointStore::commit(const Save& save) {
   const fs::path folder(folder_);
   const int world = ranks_.world().size();
   if (world > 1) {
     std::vector<std::string> files;
     for (int rank = 0; rank < world; ++rank) files.push_back(rank_file(rank, world));
-    write_file_atomically((fs::path(saving) / kManifestName).string(),
-                          dump_json(make_manifest(saving, files, checkpoint_id(state))) + "\n");
+    write_file_atomically(
+        (fs::path(save.saving) / kManifestName).string(),
+        dump_json(make_manifest(save.saving, files, checkpoint_id(save.state))) + "\n");
   }
-  write_file_atomically((fs::path(saving) / "state.json").string(),
-                        dump_json(state.to_value(), 2) + "\n");
-  sync_folder(saving);
-  if (fs::exists(folder / name)) remove(name);
-  rename_or_throw(saving, folder / name);
+  write_file_atomically((fs::path(save.saving) / "state.json").string(),
+                        dump_json(save.state.to_value(), 2) + "\n");
+  sync_folder(save.saving);
+  if (fs::exists(folder / save.name)) remove(save.name);
+  rename_or_throw(save.saving, folder / save.name);
   sync_folder(folder_);
+  save.after();
 }
 
-void CheckpointStore::write(const std::string& name, const TrainState& state,
-                            const ParameterOptimizer& optimizer,
+void CheckpointStore::start(std::unique_ptr<Save> save, const ParameterOptimizer& optimizer,
                             const std::vector<std::shared_ptr<Parameter>>& parameters) {
+  finish();
   const fs::path folder(folder_);
-  const std::string saving = (folder / (kSavingPrefix + name)).string();
+  save->saving = (folder / (kSavingPrefix + save->name)).string();
   ranks_.on_first(kWhat, [&] {
-    make_folder(saving);
+    make_folder(save->saving);
     sync_folder(folder.parent_path().string());
   });
+  pending_ = std::move(save);
   try {
-    ranks_.on_all(kWhat, [&] {
-      require_finite_weights(parameters, state.step);
-      write_part(saving, state, optimizer, parameters);
-    });
-    ranks_.on_first(kWhat, [&] { commit(saving, name, state); });
+    ranks_.on_all(kWhat, [&] { require_finite_weights(parameters, pending_->state.step); });
   } catch (...) {
-    std::error_code ignored;  // the first failure is the one to report
-    if (ranks_.is_first()) fs::remove_all(saving, ignored);
+    give_up();
     throw;
   }
+  pending_->part.emplace(files(pending_->state, optimizer, parameters));
+  task_.start([this] {
+    if (in_background_) pending_->part->copy();
+    pending_->part->write(pending_->saving);
+  });
+  if (!in_background_) finish();
+}
+
+void CheckpointStore::wait_for_snapshot() {
+  if (pending_ != nullptr && !pending_->committing) pending_->part->wait_for_copy();
+}
+
+/// The stage that all ranks are through with; then the next begins.
+void CheckpointStore::finish_stage() {
+  try {
+    ranks_.on_all(kWhat, [&] { task_.finish(); });
+  } catch (...) {
+    give_up();
+    throw;
+  }
+  if (pending_->committing) {
+    pending_.reset();
+    return;
+  }
+  pending_->committing = true;
+  pending_->part.reset();
+  if (ranks_.is_first()) task_.start([this] { commit(*pending_); });
+}
+
+void CheckpointStore::advance() {
+  while (pending_ != nullptr && !ranks_.any(!task_.done())) finish_stage();
+}
+
+void CheckpointStore::finish() {
+  while (pending_ != nullptr) finish_stage();
+}
+
+/// Removes what was written so far.
+void CheckpointStore::give_up() {
+  try {
+    task_.finish();
+  } catch (const Error&) {
+    // Another failure is the one to report.
+  }
+  std::error_code ignored;
+  if (ranks_.is_first()) fs::remove_all(pending_->saving, ignored);
+  pending_.reset();
 }
 
 void CheckpointStore::save(const TrainState& state, const ParameterOptimizer& optimizer,
                            const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  const std::string name = name_of_step(state.step);
-  write(name, state, optimizer, parameters);
+  auto save = std::make_unique<Save>();
+  save->name = name_of_step(state.step);
+  save->state = state;
   saved_best_step_ = state.best.best_step;
-  ranks_.on_first(kWhat, [&] {
+  save->after = [this, name = save->name, best = name_of_best(saved_best_step_)] {
     point_latest_to(name);
     remove_old();
-    remove_best_but({name_of_best(saved_best_step_)});
-  });
+    remove_best_but({best});
+  };
+  start(std::move(save), optimizer, parameters);
 }
 
 void CheckpointStore::save_best(const TrainState& state, const ParameterOptimizer& optimizer,
                                 const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  const std::string name = name_of_best(state.step);
-  write(name, state, optimizer, parameters);
-  ranks_.on_first(kWhat, [&] {
+  auto save = std::make_unique<Save>();
+  save->name = name_of_best(state.step);
+  save->state = state;
+  save->after = [this, name = save->name, saved = name_of_best(saved_best_step_)] {
     point_best_to(name);
-    remove_best_but({name, name_of_best(saved_best_step_)});
-  });
+    remove_best_but({name, saved});
+  };
+  start(std::move(save), optimizer, parameters);
 }
 
 void CheckpointStore::restore_best(std::int64_t best_step) {
@@ -400,117 +430,65 @@ TrainState CheckpointStore::load(const std::string& checkpoint, ParameterOptimiz
   const fs::path folder(checkpoint);
   TrainState state = TrainState::from_value(read_json_file((folder / "state.json").string()));
   const at::NoGradGuard no_grad;
-  if (fs::exists(folder / kManifestName))
-    load_shards(checkpoint, optimizer, parameters);
-  else
-    load_whole(checkpoint, optimizer, parameters);
-  return state;
-}
-
-void CheckpointStore::load_shards(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                                  const std::vector<std::shared_ptr<Parameter>>& parameters) const {
   const ShardReader reader(checkpoint);
-  optimizer.create_state();
-  const std::vector<std::string> names = reader.names();
-  const bool has_average = std::any_of(names.begin(), names.end(), [](const std::string& name) {
-    return name.starts_with(kAveragePrefix);
-  });
+  const bool has_average = reader.contains_any(kAveragePrefix);
+  if (reader.contains_any(kOptimizerPrefix)) optimizer.create_state();
+  // In place: strategies may have hooks on the leaves.
   for (const ShardedTensor& tensor : sharded_tensors(optimizer, parameters)) {
     if (has_average || !tensor.name.starts_with(kAveragePrefix)) reader.read(tensor);
   }
   if (!has_average && average_ != nullptr) average_->reset();
+  return state;
 }
 
-void CheckpointStore::load_whole(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                                 const std::vector<std::shared_ptr<Parameter>>& parameters) const {
-  const fs::path folder(checkpoint);
-  const std::string weights = (folder / "model.safetensors").string();
-  std::map<std::string, at::Tensor> tensors = read_tensors(weights);
-  // In place: strategies may have hooks on the leaves.
-  for (const auto& parameter : parameters)
-    copy_pieces(restored(tensors, *parameter, parameter->value().scalar_type(), weights),
-                layout(*parameter), parameter->value());
-  load_whole_average(checkpoint);
-  std::map<std::string, at::Tensor> state =
-      read_tensors((folder / "optimizer.safetensors").string());
-  if (state.empty()) return;
-  optimizer.create_state();
-  for (const auto& own : optimizer.state_tensors()) {
-    const auto found = state.find(own.name);
-    if (found == state.end()) {
-      throw_bad_input("the checkpoint has no optimizer state for '" + own.parameter->name() + "'",
-                      {}, own.name, "optimizer.safetensors",
-                      "the checkpoint was made with another optimizer; use --resume never");
-    }
-    if (!own.like_parameter && found->second.sizes() != own.tensor.sizes()) {
-      throw_bad_input(
-          "tensor '" + own.name + "' of the checkpoint has another shape than the optimizer's",
-          c10::str(found->second.sizes()), c10::str(own.tensor.sizes()), "optimizer.safetensors",
-          "the optimizer's settings differ from those of the checkpoint; use --resume never");
-    }
-    copy_pieces(found->second, layout(own), own.tensor);
+TrainedValues::TrainedValues(const std::string& checkpoint,
+                             const std::vector<std::shared_ptr<Parameter>>& parameters,
+                             bool average)
+    : prefix_(average ? kAveragePrefix : kModelPrefix), reader_(checkpoint) {
+  if (average && !reader_.contains_any(prefix_)) {
+    throw_bad_input("the checkpoint has no average of the weights", {}, kAverageFile, checkpoint,
+                    "a run writes it where its recipe has [ema] decay");
+  }
+  std::set<std::string> left;
+  for (const std::string& name : reader_.names())
+    if (name.starts_with(prefix_)) left.insert(name);
+  for (const auto& parameter : parameters) {
+    const std::string name = prefix_ + parameter->name();
+    if (left.erase(name) == 0) continue;
+    // Averages are float32, whatever the weights are.
+    const at::ScalarType dtype = average ? at::kFloat : parameter->value().scalar_type();
+    reader_.check(name, parameter->spec().shape(), dtype);
+  }
+  if (!left.empty()) {
+    throw_bad_input("the checkpoint has a tensor that the model has not",
+                    left.begin()->substr(prefix_.size()), {}, checkpoint,
+                    "the checkpoint belongs to another recipe");
   }
 }
 
-void CheckpointStore::load_whole_average(const std::string& checkpoint) const {
-  if (average_ == nullptr) return;
-  const std::string file = (fs::path(checkpoint) / kAverageFile).string();
-  if (!fs::exists(file)) {
-    average_->reset();
-    return;
-  }
-  const std::map<std::string, at::Tensor> tensors = read_tensors(file);
-  for (std::size_t i = 0; i < average_->parameters().size(); ++i) {
-    const Parameter& parameter = *average_->parameters()[i];
-    const auto found = tensors.find(parameter.name());
-    if (found == tensors.end() || found->second.scalar_type() != at::kFloat ||
-        found->second.sizes() != at::IntArrayRef(parameter.spec().shape())) {
-      throw_bad_input("the checkpoint has no average of '" + parameter.name() + "'", {},
-                      parameter.name(), file,
-                      "the checkpoint belongs to another model; use --resume never or another "
-                      "output_dir");
-    }
-    copy_pieces(found->second, layout(parameter), average_->averages()[i]);
-  }
+bool TrainedValues::contains(const Parameter& parameter) const {
+  return reader_.contains(prefix_ + parameter.name());
+}
+
+at::Tensor TrainedValues::read(const Parameter& parameter, const ShardPiece& piece) const {
+  const std::string name = prefix_ + parameter.name();
+  const at::Tensor part = at::empty(piece.extent, at::TensorOptions().dtype(reader_.dtype(name)));
+  reader_.read(
+      {name,
+       parameter.spec().shape(),
+       part,
+       {{{piece.offset, piece.extent, std::vector<std::int64_t>(piece.offset.size(), 0)}}, true}});
+  return part.to(parameter.value().scalar_type());
 }
 
 void load_trained_values(const std::string& checkpoint,
                          const std::vector<std::shared_ptr<Parameter>>& parameters, bool average) {
   const at::NoGradGuard no_grad;
-  const fs::path folder(checkpoint);
-  const std::string prefix = average ? kAveragePrefix : kModelPrefix;
-  const std::string weights = (folder / (average ? kAverageFile : "model.safetensors")).string();
-  std::optional<ShardReader> shards;
-  std::map<std::string, at::Tensor> tensors;
-  std::set<std::string> left;
-  if (fs::exists(folder / kManifestName)) {
-    shards.emplace(checkpoint);
-    for (const std::string& name : shards->names())
-      if (name.starts_with(prefix)) left.insert(name.substr(prefix.size()));
-  } else if (!average || fs::exists(weights)) {
-    tensors = read_tensors(weights);
-    for (const auto& [name, tensor] : tensors) left.insert(name);
-  }
-  if (average && left.empty()) {
-    throw_bad_input("the checkpoint has no average of the weights", {}, kAverageFile, checkpoint,
-                    "a run writes it where its recipe has [ema] decay");
-  }
+  const TrainedValues values(checkpoint, parameters, average);
   for (const auto& parameter : parameters) {
-    if (left.erase(parameter->name()) == 0) continue;
-    // Averages are float32, whatever the weights are.
-    const at::Tensor into =
-        average ? at::empty_like(parameter->value(), at::TensorOptions().dtype(at::kFloat))
-                : parameter->value();
-    if (shards)
-      shards->read({prefix + parameter->name(), parameter->spec().shape(), into,
-                    whole_layout(*parameter, true)});
-    else
-      into.copy_(restored(tensors, *parameter, into.scalar_type(), weights));
-    if (average) parameter->value().copy_(into);
-  }
-  if (!left.empty()) {
-    throw_bad_input("the checkpoint has a tensor that the model has not", *left.begin(), {},
-                    checkpoint, "the checkpoint belongs to another recipe");
+    if (!values.contains(*parameter)) continue;
+    parameter->value().copy_(
+        values.read(*parameter, whole_layout(*parameter, true).pieces.front()));
   }
 }
 

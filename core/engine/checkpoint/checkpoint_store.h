@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/background_task.h"
 #include "engine/checkpoint/tensor_shards.h"
 #include "engine/data/loader.h"
 #include "engine/parallel/rank_agreement.h"
@@ -49,14 +50,31 @@ class ESPALIER_API CheckpointStore {
   /// `strategy` says who holds what; nullptr where one process holds everything.
   CheckpointStore(std::string folder, std::int64_t keep, RankAgreement ranks,
                   const ParallelStrategy* strategy);
+  CheckpointStore(const CheckpointStore&) = delete;
+  CheckpointStore& operator=(const CheckpointStore&) = delete;
+  /// Gives a save under way up.
+  ~CheckpointStore();
 
   /// Saves an average of the weights too, and restores it; it begins anew where a checkpoint has
   /// none. Outlives the store.
   void keep_average(AverageWeights* average) { average_ = average; }
 
+  /// Lets `save` return at once: a snapshot is taken and written on a thread of its own, while the
+  /// run goes on. Costs one more copy in the host's memory of what is saved.
+  void write_in_background() { in_background_ = true; }
+  /// Whether a save is under way.
+  bool is_busy() const { return pending_ != nullptr; }
+  /// Returns when the snapshot of a save under way is taken: before the run changes what it saves.
+  void wait_for_snapshot();
+  /// Called by all ranks between steps: commits what they all have written by now. Throws what
+  /// failed in the background, on all ranks; nothing half-written is left.
+  void advance();
+  /// The same, waiting for the end.
+  void finish();
+
   /// Called by all ranks. Throws Error(kIo); the checkpoints that were there stay.
   /// Error(kCheckFailed) when a weight is no finite number: such a checkpoint would push out the
-  /// last good one.
+  /// last good one. Waits for the end of a save before.
   void save(const TrainState& state, const ParameterOptimizer& optimizer,
             const std::vector<std::shared_ptr<Parameter>>& parameters);
   /// The same, as the best one.
@@ -85,19 +103,19 @@ class ESPALIER_API CheckpointStore {
       const ParameterOptimizer& optimizer,
       const std::vector<std::shared_ptr<Parameter>>& parameters) const;
   std::string checkpoint_id(const TrainState& state) const;
-  void write_part(const std::string& saving, const TrainState& state,
-                  const ParameterOptimizer& optimizer,
-                  const std::vector<std::shared_ptr<Parameter>>& parameters) const;
-  void commit(const std::string& saving, const std::string& name, const TrainState& state);
-  void write(const std::string& name, const TrainState& state, const ParameterOptimizer& optimizer,
+  /// A checkpoint on its way to the disk.
+  struct Save;
+
+  std::vector<CheckpointFile> files(
+      const TrainState& state, const ParameterOptimizer& optimizer,
+      const std::vector<std::shared_ptr<Parameter>>& parameters) const;
+  void commit(const Save& save);
+  void start(std::unique_ptr<Save> save, const ParameterOptimizer& optimizer,
              const std::vector<std::shared_ptr<Parameter>>& parameters);
+  void finish_stage();
+  void give_up();
   void point_best_to(const std::string& name);
   void remove_best_but(const std::vector<std::string>& kept);
-  void load_shards(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                   const std::vector<std::shared_ptr<Parameter>>& parameters) const;
-  void load_whole(const std::string& checkpoint, ParameterOptimizer& optimizer,
-                  const std::vector<std::shared_ptr<Parameter>>& parameters) const;
-  void load_whole_average(const std::string& checkpoint) const;
   void remove(const std::string& name);
   void remove_old();
   void remove_unfinished();
@@ -110,11 +128,30 @@ class ESPALIER_API CheckpointStore {
   const ParallelStrategy* strategy_;
   AverageWeights* average_ = nullptr;
   std::int64_t saved_best_step_ = -1;  ///< that the newest checkpoint counts as the best
+  bool in_background_ = false;
+  std::unique_ptr<Save> pending_;
+  BackgroundTask task_;  ///< works on `pending_`: after it, so that it ends before
+};
+
+/// The values of a checkpoint, of those of some parameters that the run trained.
+class TrainedValues {
+ public:
+  /// `average`: the averages of the weights. Throws Error(kBadInput) when the checkpoint has a
+  /// tensor that is none of the parameters, or of another shape or dtype, or no averages.
+  TrainedValues(const std::string& checkpoint,
+                const std::vector<std::shared_ptr<Parameter>>& parameters, bool average);
+
+  bool contains(const Parameter& parameter) const;
+  /// A box of the parameter, in its dtype, on the CPU; no more is read.
+  at::Tensor read(const Parameter& parameter, const ShardPiece& piece) const;
+
+ private:
+  std::string prefix_;
+  ShardReader reader_;
 };
 
 /// Puts the values of a checkpoint into those of `parameters` that the run trained; all are whole
-/// here. `average`: the averages of the weights. Throws Error(kBadInput) when the checkpoint has a
-/// tensor that is none of them, or no averages.
+/// here. As TrainedValues.
 void load_trained_values(const std::string& checkpoint,
                          const std::vector<std::shared_ptr<Parameter>>& parameters,
                          bool average = false);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "engine/parallel/shard_pieces.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/base/safetensors_writer.h"
@@ -20,6 +21,8 @@ using Sizes = std::vector<std::int64_t>;
 constexpr std::int64_t kManifestVersion = 1;
 constexpr const char* kIdKey = "checkpoint_id";
 constexpr const char* kPlacesKey = "places";
+constexpr const char* kOtherModel =
+    "the checkpoint belongs to another model; use --resume never or another output_dir";
 constexpr const char* kHint = "use an older checkpoint with --resume, or --resume never";
 
 Value to_value(const Sizes& sizes) {
@@ -55,6 +58,9 @@ bool overlaps(const Sizes& a, const Sizes& a_extent, const Sizes& b, const Sizes
   return true;
 }
 
+/// Without what says the kind of the tensor.
+std::string plain_name(const std::string& name) { return name.substr(name.find('/') + 1); }
+
 struct Place {
   Sizes offset;
   Sizes extent;
@@ -75,25 +81,18 @@ void check_tiling(const std::string& name, const Sizes& shape, const std::vector
 
 }  // namespace
 
-at::Tensor box(const at::Tensor& tensor, const Sizes& offset, const Sizes& extent) {
-  at::Tensor part = tensor;
-  for (std::size_t d = 0; d < offset.size(); ++d)
-    part = part.narrow(static_cast<std::int64_t>(d), offset[d], extent[d]);
-  return part;
-}
-
-void write_shards(const std::string& path, const std::vector<ShardedTensor>& tensors,
-                  const std::string& checkpoint_id) {
+CheckpointFile shards_file(const std::string& name, const std::vector<ShardedTensor>& tensors,
+                           const std::string& checkpoint_id) {
   const at::NoGradGuard no_grad;
-  std::vector<TensorSource> sources;
+  CheckpointFile file;
+  file.name = name;
   Table places;
   for (const ShardedTensor& tensor : tensors) {
     if (!tensor.layout.writes) continue;
     std::size_t number = 0;
     for (const ShardPiece& piece : tensor.layout.pieces) {
       const std::string key = tensor.name + "#" + std::to_string(number++);
-      sources.push_back(
-          tensor_source(key, box(tensor.local.detach(), piece.local_offset, piece.extent)));
+      file.tensors.emplace_back(key, box(tensor.local.detach(), piece.local_offset, piece.extent));
       Table place;
       place.set("tensor", tensor.name);
       place.set("shape", to_value(tensor.shape));
@@ -101,8 +100,8 @@ void write_shards(const std::string& path, const std::vector<ShardedTensor>& ten
       places.set(key, std::move(place));
     }
   }
-  write_safetensors(path, sources,
-                    {{kIdKey, checkpoint_id}, {kPlacesKey, dump_json(Value(std::move(places)))}});
+  file.metadata = {{kIdKey, checkpoint_id}, {kPlacesKey, dump_json(Value(std::move(places)))}};
+  return file;
 }
 
 Value make_manifest(const std::string& folder, const std::vector<std::string>& files,
@@ -155,7 +154,29 @@ Value make_manifest(const std::string& folder, const std::vector<std::string>& f
 }
 
 ShardReader::ShardReader(const std::string& folder) : folder_(folder) {
-  const std::string path = (fs::path(folder) / kManifestName).string();
+  const fs::path manifest = fs::path(folder) / kManifestName;
+  if (fs::exists(manifest)) {
+    open_manifest(manifest.string());
+    return;
+  }
+  open_whole(kModelFile, kModelPrefix);
+  open_whole(kOptimizerFile, kOptimizerPrefix);
+  if (fs::exists(fs::path(folder) / kAverageFile)) open_whole(kAverageFile, kAveragePrefix);
+}
+
+/// What one process wrote: a tensor is one piece.
+void ShardReader::open_whole(const char* name, const char* prefix) {
+  auto file = std::make_unique<SafetensorsFile>((fs::path(folder_) / name).string());
+  for (const TensorInfo& info : file->tensors()) {
+    Stored& stored = tensors_[prefix + info.name];
+    stored.dtype = std::string(dtype_name(info.dtype));
+    stored.shape = info.shape;
+    stored.pieces = {{name, info.name, Sizes(info.shape.size(), 0), info.shape}};
+  }
+  files_.emplace(name, std::move(file));
+}
+
+void ShardReader::open_manifest(const std::string& path) {
   const Value manifest = read_json_file(path);
   if (member(manifest, "format_version").as_int() != kManifestVersion) {
     throw_bad_input("the checkpoint was written by another version of Espalier",
@@ -173,6 +194,11 @@ ShardReader::ShardReader(const std::string& folder) : folder_(folder) {
                                to_sizes(member(piece, "extent"))});
     }
   }
+}
+
+bool ShardReader::contains_any(const std::string& prefix) const {
+  const auto found = tensors_.lower_bound(prefix);
+  return found != tensors_.end() && found->first.starts_with(prefix);
 }
 
 std::vector<std::string> ShardReader::names() const {
@@ -230,25 +256,42 @@ void ShardReader::copy_overlap(const Piece& stored, const ShardPiece& wanted,
   box(local, target, extent).copy_(part);
 }
 
+const ShardReader::Stored& ShardReader::stored(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found != tensors_.end()) return found->second;
+  const std::string plain = plain_name(name);
+  if (name.starts_with(kOptimizerPrefix)) {
+    throw_bad_input("the checkpoint has no optimizer state '" + plain + "'", {}, plain, folder_,
+                    "the checkpoint was made with another optimizer; use --resume never");
+  }
+  throw_bad_input("the checkpoint has no tensor '" + plain + "'", {}, plain, folder_, kOtherModel);
+}
+
+at::ScalarType ShardReader::dtype(const std::string& name) const {
+  const Stored& own = stored(name);
+  return scalar_type_of(files_.at(own.pieces.front().file)->at(own.pieces.front().key).dtype);
+}
+
+void ShardReader::check(const std::string& name, const Sizes& shape, at::ScalarType dtype) const {
+  const Stored& own = stored(name);
+  const std::string wanted(dtype_name(dtype_of(dtype)));
+  if (own.shape == shape && own.dtype == wanted) return;
+  const bool state = name.starts_with(kOptimizerPrefix);
+  throw_bad_input(
+      "tensor '" + plain_name(name) + "' of the checkpoint has another shape or dtype than the " +
+          (state ? "optimizer's" : "model"),
+      c10::str(at::IntArrayRef(own.shape), " ", own.dtype),
+      c10::str(at::IntArrayRef(shape), " ", wanted), folder_,
+      state ? "the optimizer's settings differ from those of the checkpoint; use --resume never"
+            : kOtherModel);
+}
+
 void ShardReader::read(const ShardedTensor& into) const {
   const at::NoGradGuard no_grad;
-  const std::string where = (fs::path(folder_) / kManifestName).string();
-  constexpr const char* kOtherModel =
-      "the checkpoint belongs to another model; use --resume never or another output_dir";
-  const auto found = tensors_.find(into.name);
-  if (found == tensors_.end())
-    throw_bad_input("the checkpoint has no tensor '" + into.name + "'", {}, into.name, where,
-                    kOtherModel);
-  const Stored& stored = found->second;
-  const std::string dtype(dtype_name(dtype_of(into.local.scalar_type())));
-  if (stored.shape != into.shape || stored.dtype != dtype) {
-    throw_bad_input(
-        "tensor '" + into.name + "' of the checkpoint has another shape or dtype than the model",
-        c10::str(at::IntArrayRef(stored.shape), " ", stored.dtype),
-        c10::str(at::IntArrayRef(into.shape), " ", dtype), where, kOtherModel);
-  }
+  check(into.name, into.shape, into.local.scalar_type());
   for (const ShardPiece& wanted : into.layout.pieces) {
-    for (const Piece& piece : stored.pieces) copy_overlap(piece, wanted, into.local.detach());
+    for (const Piece& piece : stored(into.name).pieces)
+      copy_overlap(piece, wanted, into.local.detach());
   }
 }
 

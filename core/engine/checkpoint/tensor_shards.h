@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/checkpoint_part.h"
 #include "espalier/base/safetensors.h"
 #include "espalier/base/value.h"
 #include "espalier/sdk/parallel_strategy.h"
@@ -21,28 +22,33 @@ struct ShardedTensor {
   ParameterLayout layout;
 };
 
-/// The part of a tensor from `offset` on, of size `extent`; a view.
-at::Tensor box(const at::Tensor& tensor, const std::vector<std::int64_t>& offset,
-               const std::vector<std::int64_t>& extent);
-
-/// Writes this rank's pieces into one safetensors file, with where they lie in the whole in its
-/// metadata. `checkpoint_id` is the same in all files of a checkpoint. Throws Error(kIo).
-void write_shards(const std::string& path, const std::vector<ShardedTensor>& tensors,
-                  const std::string& checkpoint_id);
+/// The file of this rank's pieces, views of the tensors, with where they lie in the whole in its
+/// metadata. `checkpoint_id` is the same in all files of a checkpoint.
+CheckpointFile shards_file(const std::string& name, const std::vector<ShardedTensor>& tensors,
+                           const std::string& checkpoint_id);
 
 /// The manifest of `files` in `folder`: every tensor with its pieces and the file of each. Throws
 /// Error(kInternal) when the pieces of a tensor do not cover it exactly once.
 Value make_manifest(const std::string& folder, const std::vector<std::string>& files,
                     const std::string& checkpoint_id);
 
-/// Tensors of a checkpoint that any number of ranks wrote. Every mistake of its files is reported
-/// at once when it is opened.
+/// Tensors of a checkpoint that any number of ranks wrote, one included; only what is asked for is
+/// read. Every mistake of its files is reported at once when it is opened. Tensors are named
+/// "model/<parameter>", "optimizer/<state>.<parameter>" and "average/<parameter>".
 class ShardReader {
  public:
   /// Throws Error(kBadInput) for files that are missing, damaged, or of another checkpoint.
   explicit ShardReader(const std::string& folder);
 
   std::vector<std::string> names() const;
+  bool contains(const std::string& name) const { return tensors_.contains(name); }
+  /// Whether there is a tensor whose name begins so.
+  bool contains_any(const std::string& prefix) const;
+  /// How a tensor is stored; Error(kBadInput) when it is not there.
+  at::ScalarType dtype(const std::string& name) const;
+  /// Throws Error(kBadInput) when the tensor is not there or has another shape or dtype.
+  void check(const std::string& name, const std::vector<std::int64_t>& shape,
+             at::ScalarType dtype) const;
   /// Fills the local pieces, of whichever pieces were stored. Throws Error(kBadInput) when the
   /// tensor is not there or has another shape or dtype.
   void read(const ShardedTensor& into) const;
@@ -60,7 +66,10 @@ class ShardReader {
     std::vector<Piece> pieces;
   };
 
+  void open_manifest(const std::string& path);
   void open_files(const Value& manifest);
+  void open_whole(const char* file, const char* prefix);
+  const Stored& stored(const std::string& name) const;
   void copy_overlap(const Piece& stored, const ShardPiece& wanted, const at::Tensor& local) const;
 
   std::string folder_;
@@ -69,5 +78,12 @@ class ShardReader {
 };
 
 inline constexpr const char* kManifestName = "manifest.json";
+// Files of a checkpoint that one process wrote, and how their tensors are called among all.
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+inline constexpr const char* kAverageFile = "average.safetensors";
+inline constexpr const char* kModelPrefix = "model/";
+inline constexpr const char* kOptimizerPrefix = "optimizer/";
+inline constexpr const char* kAveragePrefix = "average/";
 
 }  // namespace espalier

@@ -68,7 +68,12 @@ class CachedDataset final : public Dataset, public SampleLengths {
     path_ = (fs::path(options.folder) / (key_.substr(0, 32) + ".tokens")).string();
     std::string why;
     if (adopt(why)) return;
-    if (!why.empty()) say("token cache " + path_ + " is not used: " + why + "; it is made anew");
+    if (!why.empty() && options.makes_file)
+      say("token cache " + path_ + " is not used: " + why + "; it is made anew");
+    if (!options.makes_file) {
+      done_ = true;
+      return;
+    }
     builder_ = std::thread([this] { build(); });
   }
 

@@ -16,12 +16,14 @@ struct TokenCacheOptions {
   /// and texts such as the dataset's config.
   std::vector<std::string> files;
   std::vector<std::string> texts;
+  bool makes_file = true;                             ///< false: another process of this host does
   std::function<void(const std::string& line)> note;  ///< told why a cache is not used
 };
 
 /// The same samples out of a file that an earlier run left, mapped into memory. Where there is none
 /// that fits, samples are made by `dataset` as before, and a thread writes the file meanwhile: it
 /// appears whole or not at all, and when it can't be written a note says so and the run goes on.
+/// Of several processes of a host one makes the file.
 /// A dataset that names no files is given back as it is. Throws Error(kIo) when a file that
 /// samples are made from can't be read.
 ESPALIER_API std::shared_ptr<const Dataset> with_token_cache(std::shared_ptr<const Dataset> dataset,

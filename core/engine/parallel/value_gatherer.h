@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "espalier/sdk/parallel_strategy.h"
@@ -14,12 +15,10 @@ namespace espalier {
 class ValueGatherer {
  public:
   ValueGatherer(World& world, ParallelStrategy& strategy,
-                const std::vector<std::shared_ptr<Parameter>>& parameters)
-      : world_(world), strategy_(strategy), parameters_(parameters) {}
+                std::vector<std::shared_ptr<Parameter>> parameters)
+      : world_(world), strategy_(strategy), parameters_(std::move(parameters)) {}
 
-  /// On rank 0: the whole of parameter `index`. The last one asked for is kept.
-  at::Tensor value(std::size_t index);
-  /// Of one of the parameters.
+  /// On rank 0: the whole of one of the parameters.
   at::Tensor value(const Parameter& parameter);
   /// On rank 0: lets the others go.
   void finish();
@@ -31,9 +30,7 @@ class ValueGatherer {
 
   World& world_;
   ParallelStrategy& strategy_;
-  const std::vector<std::shared_ptr<Parameter>>& parameters_;
-  std::int64_t kept_index_ = -1;
-  at::Tensor kept_;
+  std::vector<std::shared_ptr<Parameter>> parameters_;
 };
 
 }  // namespace espalier

@@ -1,5 +1,7 @@
 #include "engine/run/model_loader.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/sum.h>
 
@@ -7,13 +9,13 @@
 #include <filesystem>
 
 #include "engine/memory/caching_allocator.h"
+#include "engine/parallel/shard_pieces.h"
 #include "engine/run/attention_choice.h"
 #include "engine/run/checkpoint_match.h"
 #include "engine/run/device.h"
+#include "engine/run/weight_source.h"
 #include "espalier/base/error.h"
 #include "espalier/base/suggest.h"
-#include "espalier/io/initial_value.h"
-#include "espalier/io/parameter_io.h"
 #include "espalier/io/tensor_io.h"
 #include "espalier/nn/linear.h"
 #include "plugin/model_config.h"
@@ -113,25 +115,18 @@ bool quantise(const Quantizer& quantizer, Model& model, const Parameter& paramet
   return false;
 }
 
-void set_values(const ModelLoadOptions& options, const CheckpointReader* checkpoint,
-                LoadedModel& loaded) {
-  ModelParts& parts = loaded.model->parts();
-  const at::ScalarType prevailing =
-      checkpoint == nullptr ? loaded.storage_dtype : prevailing_dtype(parts, *checkpoint);
+void set_values(const ModelLoadOptions& options, const WeightSource& source, LoadedModel& loaded) {
+  const ModelParts& parts = loaded.model->parts();
   ProblemList problems;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     Parameter& parameter = *parts.parameters[i];
-    const ParameterSpec& spec = parameter.spec();
-    const bool stored = checkpoint != nullptr && is_stored(parts.mappings[i], *checkpoint);
-    at::ScalarType dtype = loaded.storage_dtype;
-    if (spec.buffer)
-      dtype = at::kFloat;
-    else if (stored)
-      dtype = dtype_of_parameter(parts.mappings[i], *checkpoint, options.dtype == "auto",
-                                 loaded.storage_dtype, prevailing);
-    const at::Tensor value = stored ? load_parameter(*checkpoint, spec, parts.mappings[i], dtype)
-                                    : initial_value(spec, dtype, options.seed);
-    if (stored) check_finite(value, spec.name, problems);
+    if (options.without_values) {
+      parameter.set_value(at::empty(parameter.spec().shape(),
+                                    at::TensorOptions().dtype(source.dtype(i)).device(at::kMeta)));
+      continue;
+    }
+    const at::Tensor value = source.read(i);
+    if (source.is_stored(i)) check_finite(value, parameter.name(), problems);
     if (options.quantizer == nullptr ||
         !quantise(*options.quantizer, *loaded.model, parameter, value.to(loaded.device)))
       parameter.set_value(value.to(loaded.device));
@@ -182,12 +177,12 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                         folder + "/config.json",
                         {}});
   }
-  std::optional<CheckpointReader> checkpoint;
+  std::shared_ptr<const CheckpointReader> checkpoint;
   if (!options.random_weights) {
     refuse_quantised(loaded.config, folder + "/config.json");
-    checkpoint.emplace(folder);
+    checkpoint = std::make_shared<const CheckpointReader>(folder);
   }
-  const CheckpointReader* weights = checkpoint ? &*checkpoint : nullptr;
+  const CheckpointReader* weights = checkpoint.get();
   build(provider, options, weights, loaded);
   ModelParts& parts = loaded.model->parts();
   std::vector<std::shared_ptr<Adapter>> adapters = options.further_adapters;
@@ -205,7 +200,10 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   loaded.storage_dtype = storage_dtype(options.dtype, weights, parts, loaded.config);
   std::tie(loaded.compute_dtype, loaded.compute_reason) =
       choose_compute_dtype(options.compute_dtype, loaded.storage_dtype, loaded.device);
-  set_values(options, weights, loaded);
+  auto source = std::make_shared<const WeightSource>(
+      parts, std::move(checkpoint), loaded.storage_dtype, options.dtype == "auto", options.seed);
+  set_values(options, *source, loaded);
+  if (options.without_values) loaded.source = std::move(source);
   loaded.model->set_compute_dtype(loaded.compute_dtype);
   std::tie(loaded.attention, loaded.attention_reason) =
       choose_attention(*loaded.model, options.attn_implementation, loaded.device);
@@ -214,6 +212,25 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   // What conversions of dtypes took for a while.
   CachingAllocator::instance().release_free();
   return loaded;
+}
+
+void read_values(LoadedModel& loaded, const ParallelStrategy& strategy) {
+  const MemoryPurposeScope purpose(MemoryPurpose::kParameters);
+  const at::NoGradGuard no_grad;
+  const ModelParts& parts = loaded.model->parts();
+  ProblemList problems;
+  for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
+    Parameter& parameter = *parts.parameters[i];
+    const at::Tensor local =
+        at::empty(parameter.value().sizes(),
+                  at::TensorOptions().dtype(parameter.value().scalar_type()).device(at::kCPU));
+    for (const ShardPiece& piece : strategy.layout(parameter).pieces)
+      box(local, piece.local_offset, piece.extent).copy_(loaded.source->read(i, piece));
+    if (loaded.source->is_stored(i)) check_finite(local, parameter.name(), problems);
+    parameter.set_value(local.to(loaded.device));
+  }
+  problems.throw_if_any();
+  loaded.source.reset();
 }
 
 void require_language_model(const LoadedModel& loaded, const std::string& command) {

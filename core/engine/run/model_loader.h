@@ -16,6 +16,9 @@
 
 namespace espalier {
 
+class ParallelStrategy;
+class WeightSource;
+
 /// How a model is to be loaded; names as in the recipe's [model] section.
 struct ModelLoadOptions {
   std::string dtype = "auto";          ///< storage: "auto" keeps what the checkpoint has
@@ -31,6 +34,9 @@ struct ModelLoadOptions {
   /// Attached beside the adapter that load_model is given; all are on afterwards.
   std::vector<std::shared_ptr<Adapter>> further_adapters;
   std::shared_ptr<const Quantizer> quantizer;  ///< of linears' weights; nullptr: they stay dense
+  /// Parameters stay on the meta device, in their dtype: see LoadedModel::source. Not with adapters
+  /// and quantizers, which look at values.
+  bool without_values = false;
 };
 
 /// A model with values, and where it came from.
@@ -46,8 +52,9 @@ struct LoadedModel {
   std::int64_t num_labels = 0;  ///< of a classifier
   std::string attention;        ///< the implementation, and why it
   std::string attention_reason;
-  std::vector<std::string> notes;    ///< what the user should know of how it was loaded
-  std::shared_ptr<Adapter> adapter;  ///< attached to the model; nullptr without one
+  std::vector<std::string> notes;              ///< what the user should know of how it was loaded
+  std::shared_ptr<Adapter> adapter;            ///< attached to the model; nullptr without one
+  std::shared_ptr<const WeightSource> source;  ///< of a model that was loaded without values
 };
 
 /// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.
@@ -59,6 +66,10 @@ ESPALIER_API Value read_model_config(const std::string& folder);
 ESPALIER_API LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                                     const ModelLoadOptions& options,
                                     std::shared_ptr<Adapter> adapter = nullptr);
+
+/// Reads what this rank holds, as `strategy` lays it out, into a model that was loaded without
+/// values. Numbers that are not finite are an Error(kBadInput).
+void read_values(LoadedModel& loaded, const ParallelStrategy& strategy);
 
 /// Throws Error(kUnsupported) for a model with another head than that over the vocabulary.
 ESPALIER_API void require_language_model(const LoadedModel& loaded, const std::string& command);

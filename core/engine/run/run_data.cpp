@@ -41,8 +41,12 @@ std::string cache_folder(const RunSettings& settings) {
 class DatasetOpener {
  public:
   DatasetOpener(const EngineCall& call, const RunSettings& settings, const RunData& data,
-                std::function<void(const std::string&)> note)
-      : call_(call), settings_(settings), data_(data), note_(std::move(note)) {}
+                std::function<void(const std::string&)> note, bool makes_caches)
+      : call_(call),
+        settings_(settings),
+        data_(data),
+        note_(std::move(note)),
+        makes_caches_(makes_caches) {}
 
   std::shared_ptr<const Dataset> open(const std::string& path) const {
     const std::shared_ptr<Dataset> dataset = call_.create<Dataset>(path);
@@ -71,6 +75,7 @@ class DatasetOpener {
     TokenCacheOptions options;
     options.folder = cache_folder(settings_);
     options.note = note_;
+    options.makes_file = makes_caches_;
     options.files = tokenizer_files(call_.text("model"));
     const ChosenComponent& chosen = call_.request.components.at(path);
     const auto& manifest = chosen.component.plugin->manifest;
@@ -87,11 +92,13 @@ class DatasetOpener {
   const RunSettings& settings_;
   const RunData& data_;
   std::function<void(const std::string&)> note_;
+  bool makes_caches_;
 };
 
 }  // namespace
 
-RunData open_data(const EngineCall& call, const RunSettings& settings, bool quiet) {
+RunData open_data(const EngineCall& call, const RunSettings& settings, bool quiet,
+                  bool makes_caches) {
   RunData data;
   const std::string folder = call.text("model");
   if (text::has_tokenizer(folder)) {
@@ -101,7 +108,7 @@ RunData open_data(const EngineCall& call, const RunSettings& settings, bool quie
   const auto note = [quiet](const std::string& line) {
     if (!quiet) std::fprintf(stderr, "%s\n", line.c_str());
   };
-  const DatasetOpener opener(call, settings, data, note);
+  const DatasetOpener opener(call, settings, data, note, makes_caches);
   data.training = opener.open("dataset");
   for (const auto& [path, chosen] : call.request.components) {
     const bool is_section = path.find('.') == std::string::npos;

@@ -27,8 +27,10 @@ struct RunData {
 };
 
 /// Reads the tokenizer of the model's folder and opens every dataset of the recipe. Notes go to
-/// stderr, unless `quiet`. Throws Error.
-RunData open_data(const EngineCall& call, const RunSettings& settings, bool quiet);
+/// stderr, unless `quiet`. `makes_caches`: files of tokens are written where there are none; false
+/// in all processes of a host but one. Throws Error.
+RunData open_data(const EngineCall& call, const RunSettings& settings, bool quiet,
+                  bool makes_caches = true);
 
 /// How the recipe wants samples to become batches. `max_positions`: longest document that the
 /// model takes; 0: not known.

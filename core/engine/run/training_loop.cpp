@@ -138,6 +138,8 @@ class TrainingLoop {
   std::optional<double> validate_average(const std::vector<Batch>& batches);
   void write_samples(std::int64_t step);
   void look(std::int64_t step);
+  void save(bool best);
+  void hold_for_checkpoint(const std::function<void()>& work);
   void log(MetricsLog& file, const std::string& source, const Value& line);
   void save_logs();
   void note_state(const StepMetrics& metrics, const LoaderState& loader);
@@ -158,8 +160,9 @@ class TrainingLoop {
   std::optional<MetricWatch> best_;
   std::optional<MetricWatch> stopping_;
   TrainingSamples samples_;
-  std::int64_t first_ = 0;  ///< steps that were made before
-  TrainState state_;        ///< after the last step
+  std::int64_t first_ = 0;   ///< steps that were made before
+  TrainState state_;         ///< after the last step
+  double held_seconds_ = 0;  ///< by checkpoints, since the last line of the log
   std::optional<Progress> progress_;
   std::optional<MetricsLog> training_log_;  ///< these of the first rank
   std::optional<MetricsLog> samples_log_;
@@ -179,6 +182,7 @@ TrainingLoop::TrainingLoop(TrainingRun& run, const std::string& resume, bool qui
              run.ranks_, run.strategy_.get()),
       samples_(run.settings_.generation_samples, run.data_, run.model_) {
   set_up_watches();
+  if (run_.settings_.checkpoint.is_async) store_.write_in_background();
   if (const double decay = run_.settings_.ema.decay; decay > 0) {
     average_.emplace(run_.optimizer_->parameters(), decay);
     store_.keep_average(&*average_);
@@ -331,14 +335,21 @@ StepMetrics TrainingLoop::make_step(std::int64_t step) {
   const config::StatisticsConfig& wanted = run_.settings_.statistics;
   if (wanted.every > 0 && step % wanted.every == 0) {
     statistics.emplace(*run_.model_.model, run_.world_, run_.strategy_.get(), wanted.activations);
-    parts.on_gradients = [&] { statistics->take_gradients(run_.optimizer_->parameters()); };
   }
+  parts.on_gradients = [&] {
+    if (statistics) statistics->take_gradients(run_.optimizer_->parameters());
+    if (store_.is_busy()) hold_for_checkpoint([&] { store_.wait_for_snapshot(); });
+  };
   CachingAllocator::instance().reset_peaks();
   StepMetrics metrics = train_step(parts, batches, step);
   if (average_) average_->update();
   const double seconds = seconds_since(start);
-  if (training_log_)
-    log(*training_log_, "training", training_line(metrics, seconds, run_.model_.device));
+  if (training_log_) {
+    Value line = training_line(metrics, seconds, run_.model_.device);
+    if (held_seconds_ > 0) line.as_table().set("checkpoint_seconds", held_seconds_);
+    log(*training_log_, "training", line);
+  }
+  held_seconds_ = 0;
   if (statistics) {
     Table line;
     line.set("step", step);
@@ -353,8 +364,30 @@ StepMetrics TrainingLoop::make_step(std::int64_t step) {
 
 std::optional<double> TrainingLoop::validate_average(const std::vector<Batch>& batches) {
   if (!average_ || !run_.settings_.ema.validate) return std::nullopt;
+  store_.wait_for_snapshot();  // of the weights, whose place the averages take
   const AverageInPlace in_place(*average_, run_.strategy_.get());
   return evaluate(run_.parts(), batches).loss;
+}
+
+/// Everything that training waits for because of a checkpoint.
+void TrainingLoop::hold_for_checkpoint(const std::function<void()>& work) {
+  const auto start = steady_clock::now();
+  work();
+  held_seconds_ += seconds_since(start);
+}
+
+void TrainingLoop::save(bool best) {
+  save_logs();
+  run_.at_eval_point([&] {
+    hold_for_checkpoint([&] {
+      const ParameterOptimizer& optimizer = *run_.optimizer_;
+      if (best)
+        store_.save_best(state_, optimizer, optimizer.parameters());
+      else
+        store_.save(state_, optimizer, optimizer.parameters());
+      if (optimizer.has_eval_point()) store_.wait_for_snapshot();
+    });
+  });
 }
 
 void TrainingLoop::validate(std::int64_t step) {
@@ -420,13 +453,12 @@ void TrainingLoop::look(std::int64_t step) {
   if (best_) state_.best = best_->state();
   if (stopping_) state_.stopping = stopping_->state();
   if (!run_.ranks_.any(better)) return;
-  save_logs();
-  run_.at_eval_point(
-      [&] { store_.save_best(state_, *run_.optimizer_, run_.optimizer_->parameters()); });
+  save(/*best=*/true);
   progress_->note("best " + best_->metric() + " so far: " + best_note(*best_));
 }
 
 int TrainingLoop::stop_for_signal(std::int64_t step) {
+  store_.finish();
   for (const auto& logger : run_.loggers_) logger->flush();
   progress_->finish();
   progress_->note("stopped after step " + std::to_string(step) +
@@ -437,6 +469,7 @@ int TrainingLoop::stop_for_signal(std::int64_t step) {
 }
 
 int TrainingLoop::finish() {
+  store_.finish();
   for (const auto& logger : run_.loggers_) logger->flush();
   progress_->finish();
   const std::string final_folder = (folder_ / "final").string();
@@ -469,17 +502,14 @@ int TrainingLoop::go() {
   bool early = run_.ranks_.any(wants_to_stop());
   for (std::int64_t step = first_ + 1; step <= run_.total_steps_ && !early; ++step) {
     make_step(step);
+    if (store_.is_busy()) hold_for_checkpoint([&] { store_.advance(); });
     const bool last = step == run_.total_steps_;
     const bool stopped = run_.ranks_.any(StopSignal::received() != 0) && !last;
     if (!stopped && (last || is_due(step, schedule_.val_every_steps))) validate(step);
     if (!stopped) look(step);
     early = !stopped && !last && stopping_ && run_.ranks_.any(wants_to_stop());
-    const bool save = last || stopped || early || is_due(step, schedule_.ckpt_every_steps);
-    if (run_.settings_.checkpoint.enabled && save) {
-      save_logs();
-      run_.at_eval_point(
-          [&] { store_.save(state_, *run_.optimizer_, run_.optimizer_->parameters()); });
-    }
+    const bool due = last || stopped || early || is_due(step, schedule_.ckpt_every_steps);
+    if (run_.settings_.checkpoint.enabled && due) save(/*best=*/false);
     if (stopped) return stop_for_signal(step);
   }
   if (early) {

@@ -1,13 +1,16 @@
 #include "engine/run/training_run.h"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 #include "engine/checkpoint/export.h"
+#include "engine/memory/caching_allocator.h"
 #include "engine/parallel/memory_meter.h"
 #include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
+#include "launch/rank_environment.h"
 #include "plugin/capabilities.h"
 #include "plugin/model_provider.h"
 
@@ -31,19 +34,13 @@ std::vector<std::shared_ptr<Parameter>> trainable_parameters(Model& model, const
   return trainable;
 }
 
-/// What a quantizer holds is neither trained nor cut among ranks.
-void require_frozen_weights(const EngineCall& call, World& world) {
-  if (!call.request.components.contains("peft")) {
-    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be trained",
-                        "a section [quantization] without [peft]",
-                        "an adapter beside the quantised model", "[quantization]",
-                        "add a [peft] section, or leave [quantization] out"});
-  }
-  if (world.size() > 1) {
-    throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be spread over processes",
-                        std::to_string(world.size()) + " processes", "one", "[quantization]",
-                        "leave [quantization] out, or train in one process"});
-  }
+/// What a quantizer holds is not trained.
+void require_frozen_weights(const EngineCall& call) {
+  if (call.request.components.contains("peft")) return;
+  throw Error(Problem{ErrorCode::kUnsupported, "quantised weights can't be trained",
+                      "a section [quantization] without [peft]",
+                      "an adapter beside the quantised model", "[quantization]",
+                      "add a [peft] section, or leave [quantization] out"});
 }
 
 }  // namespace
@@ -55,7 +52,7 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
       output_dir_(settings_.run.output_dir) {
   const std::string folder = call.text("model");
   // Data first: most mistakes are in it, and it is read in a moment.
-  data_ = open_data(call, settings_, call.flag("quiet") || !ranks_.is_first());
+  open_data_in_turn(call);
   ModelLoadOptions options;
   options.dtype = settings_.model.dtype;
   options.compute_dtype = settings_.model.compute_dtype;
@@ -69,26 +66,30 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   options.attn_implementation = settings_.model.attn_implementation;
   options.token_head = plugin::token_head_of(call.request.components.at("model").component);
   if (call.request.components.contains("quantization")) {
-    require_frozen_weights(call, world_);
+    require_frozen_weights(call);
     options.quantizer = call.create<Quantizer>("quantization");
   }
-  model_ = load_model(*call.create<ModelProvider>("model"), folder, options, call.adapter("peft"));
+  make_strategy(call);
+  const auto adapter = call.adapter("peft");
+  options.without_values = strategy_ != nullptr && world_.size() > 1 && adapter == nullptr &&
+                           options.quantizer == nullptr && strategy_->applies_without_values();
+  model_ = load_model(*call.create<ModelProvider>("model"), folder, options, adapter);
   plugin::require_capability(call.request.components.at("model").component, task_name(model_.task),
                              "[model]");
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
   load_teacher(call);
-  set_up_strategy(call);
+  apply_strategy();
   loss_ = call.create<Loss>("loss_fn");
   objective_ = call.create<Objective>("objective");
   lr_scheduler_ = call.create<LrScheduler>("lr_scheduler");
   const auto optimizer = call.create<Optimizer>("optimizer");
   const auto trainable = trainable_parameters(*model_.model, model_.adapter.get());
-  require_whole_parameters(*optimizer, trainable);
   optimizer_ = std::make_unique<ParameterOptimizer>(optimizer, trainable,
                                                     model_.adapter == nullptr
                                                         ? std::vector<ParameterGroupConfig>()
-                                                        : model_.adapter->parameter_groups());
+                                                        : model_.adapter->parameter_groups(),
+                                                    Ranks{strategy_.get(), &world_});
   recipe_ = call.option("recipe");
   for (const auto& [section, chosen] : call.request.components) {
     if (section.starts_with("logger")) loggers_.push_back(call.create<Logger>(section));
@@ -102,19 +103,40 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
     total_steps_ = total_steps_ == 0 ? *steps.max_steps : std::min(total_steps_, *steps.max_steps);
 }
 
-void TrainingRun::set_up_strategy(const EngineCall& call) {
-  if (!call.request.components.contains("distributed")) {
-    if (world_.size() == 1) return;
+/// Where tokens are kept in files, the first process of a host makes those of the host; the others
+/// find them, or make samples as without.
+void TrainingRun::open_data_in_turn(const EngineCall& call) {
+  const bool quiet = call.flag("quiet") || !ranks_.is_first();
+  const bool first_of_host = launch::read_rank_environment().local_rank == 0;
+  if (world_.size() == 1 || !settings_.dataloader.token_cache) {
+    data_ = open_data(call, settings_, quiet);
+    return;
+  }
+  ranks_.on_all("opening the data", [&] {
+    if (first_of_host) data_ = open_data(call, settings_, quiet);
+  });
+  if (!first_of_host) data_ = open_data(call, settings_, quiet, /*makes_caches=*/false);
+}
+
+void TrainingRun::make_strategy(const EngineCall& call) {
+  if (call.request.components.contains("distributed")) {
+    strategy_ = call.create<ParallelStrategy>("distributed");
+    strategy_->set_up(world_);
+  } else if (world_.size() > 1) {
     throw_bad_input("several processes train without a strategy", std::to_string(world_.size()),
                     "a section [distributed]", "the recipe",
                     "type = \"...\" there; espalier plugins list shows the strategies");
   }
-  strategy_ = call.create<ParallelStrategy>("distributed");
-  strategy_->set_up(world_);
+}
+
+void TrainingRun::apply_strategy() {
+  if (strategy_ == nullptr) return;
   ProblemList problems;
   strategy_->check(*model_.model, problems);
   problems.throw_if_any();
   strategy_->apply(*model_.model);
+  if (model_.source == nullptr) return;
+  ranks_.on_all("reading the model", [&] { read_values(model_, *strategy_); });
 }
 
 LoaderOptions TrainingRun::loader_options() const {
@@ -142,31 +164,32 @@ std::string TrainingRun::base_name() const {
   return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
 }
 
-/// OUTPUT_DIR/final, written by rank 0; the others hand over what they hold.
+/// A model is written by all ranks, an adapter, which is small, by the first.
 void TrainingRun::export_result(const std::string& folder) {
-  const bool adapted = model_.adapter != nullptr;
   if (world_.size() == 1) {
-    adapted ? export_adapter(model_, folder, base_name()) : export_model(model_, folder);
-    return;
+    model_.adapter != nullptr ? export_adapter(model_, folder, base_name())
+                              : export_model(model_, folder);
+  } else if (model_.adapter != nullptr) {
+    export_adapter_of_ranks(folder);
+  } else {
+    export_from_ranks(model_, folder, ranks_, *strategy_);
   }
+}
+
+void TrainingRun::export_adapter_of_ranks(const std::string& folder) {
   std::vector<std::shared_ptr<Parameter>> parameters = model_.model->parts().parameters;
-  if (adapted) {
-    const auto& added = model_.adapter->parameters();
-    parameters.insert(parameters.end(), added.begin(), added.end());
-  }
-  ValueGatherer gatherer(world_, *strategy_, parameters);
-  ranks_.on_all(adapted ? "exporting the adapter" : "exporting the model", [&] {
+  const auto& added = model_.adapter->parameters();
+  parameters.insert(parameters.end(), added.begin(), added.end());
+  ValueGatherer gatherer(world_, *strategy_, std::move(parameters));
+  ranks_.on_all("exporting the adapter", [&] {
     if (!ranks_.is_first()) {
       gatherer.serve();
       return;
     }
     std::exception_ptr failure;
     try {
-      if (adapted)
-        export_adapter(model_, folder, base_name(),
-                       [&](const Parameter& parameter) { return gatherer.value(parameter); });
-      else
-        export_model(model_, folder, [&](std::size_t index) { return gatherer.value(index); });
+      export_adapter(model_, folder, base_name(),
+                     [&](const Parameter& parameter) { return gatherer.value(parameter); });
     } catch (const Error&) {
       failure = std::current_exception();
     }
@@ -227,7 +250,6 @@ MemoryPlan TrainingRun::memory_plan() {
 StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
   DataLoader loader(data_.training, loader_options());
   train_step(parts(), loader.next(), 1);
-  before_second();
   StepEstimate estimate;
   estimate.parameter_bytes = parameter_bytes(*model_.model);
   for (const auto& parameter : model_.model->parts().added_parameters)
@@ -237,9 +259,20 @@ StepEstimate TrainingRun::estimate(const std::function<void()>& before_second) {
   estimate.optimizer_bytes = optimizer_->state_bytes();
   const StepBatches batches = loader.next();
   estimate.micro_batches = static_cast<std::int64_t>(batches.batches.size());
+  before_second();
+  CachingAllocator& allocator = CachingAllocator::instance();
+  allocator.reset_peaks();
+  const auto start = std::chrono::steady_clock::now();
   const MemoryMeter meter;
   train_step(parts(), batches, 2);
   estimate.step_peak_bytes = meter.peak();
+  estimate.step_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (CachingAllocator::installed()) {
+    const MemoryUse use = allocator.use();
+    estimate.activation_bytes = use.peak[static_cast<std::size_t>(MemoryPurpose::kActivations)];
+    estimate.peak_bytes = use.total_peak;
+  }
   return estimate;
 }
 

@@ -28,8 +28,13 @@ struct StepEstimate {
   /// Most that a step allocates beyond parameters and optimizer state: gradients, activations, what
   /// is gathered, buffers of collectives.
   std::int64_t step_peak_bytes = 0;
+  std::int64_t activation_bytes = 0;  ///< most at once, of what the step computes
+  std::int64_t peak_bytes = 0;        ///< of everything that tensors take; 0: not measured
   std::int64_t micro_batches = 0;
-  std::int64_t total_bytes() const { return parameter_bytes + optimizer_bytes + step_peak_bytes; }
+  double step_seconds = 0;  ///< of computing, on this machine
+  std::int64_t total_bytes() const {
+    return peak_bytes > 0 ? peak_bytes : parameter_bytes + optimizer_bytes + step_peak_bytes;
+  }
 };
 
 /// A recipe made into objects, in the order in which they need each other: model, adapter, data,
@@ -54,11 +59,14 @@ class TrainingRun {
  private:
   friend class TrainingLoop;
 
-  void set_up_strategy(const EngineCall& call);
+  void open_data_in_turn(const EngineCall& call);
+  void make_strategy(const EngineCall& call);
+  void apply_strategy();
   LoaderOptions loader_options() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   void export_result(const std::string& folder);
+  void export_adapter_of_ranks(const std::string& folder);
   TrainingParts parts();
   /// Runs `work` on the parameters that are the result so far.
   void at_eval_point(const std::function<void()>& work);

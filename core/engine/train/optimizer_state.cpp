@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/empty.h>
 #include <fnmatch.h>
 
 #include <algorithm>
@@ -49,10 +50,11 @@ std::vector<at::Tensor> gradients_of(const std::vector<std::shared_ptr<Parameter
 
 ParameterOptimizer::ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
                                        std::vector<std::shared_ptr<Parameter>> parameters,
-                                       const std::vector<ParameterGroupConfig>& groups)
+                                       const std::vector<ParameterGroupConfig>& groups, Ranks ranks)
     : optimizer_(std::move(optimizer)),
       parameters_(std::move(parameters)),
-      specs_(optimizer_->state_specs()) {
+      specs_(optimizer_->state_specs()),
+      whole_(*optimizer_, parameters_, ranks) {
   make_groups(groups);
 }
 
@@ -84,9 +86,20 @@ void ParameterOptimizer::create_state() {
   states_.clear();
   for (const OptimizerStateSpec& spec : specs_) {
     std::vector<at::Tensor>& list = states_.emplace_back();
-    for (const auto& parameter : parameters_)
-      list.push_back(make_state(optimizer_->state_of(spec, parameter->spec()), parameter->value()));
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const at::Tensor model = state_model(i);
+      list.push_back(model.defined()
+                         ? make_state(optimizer_->state_of(spec, parameters_[i]->spec()), model)
+                         : at::Tensor());
+    }
   }
+}
+
+at::Tensor ParameterOptimizer::state_model(std::size_t parameter) const {
+  const at::Tensor value = parameters_[parameter]->value().detach();
+  if (!whole_.contains(parameter)) return value;
+  if (!whole_.owns(parameter)) return {};
+  return at::empty({1}, value.options()).expand(parameters_[parameter]->spec().shape());
 }
 
 OptimizerUpdate ParameterOptimizer::update_of(const Group& group, bool with_gradients) const {
@@ -94,6 +107,7 @@ OptimizerUpdate ParameterOptimizer::update_of(const Group& group, bool with_grad
   update.weight_decay = group.weight_decay;
   update.states.resize(specs_.size());
   for (const std::size_t member : group.members) {
+    if (whole_.contains(member)) continue;
     const at::Tensor& value = parameters_[member]->value();
     if (with_gradients && !value.grad().defined()) continue;
     update.parameters.push_back(value);
@@ -113,7 +127,25 @@ void ParameterOptimizer::step(std::int64_t step, double lr) {
     update.lr = lr * group.lr_multiplier;
     if (!update.parameters.empty()) optimizer_->update(update);
   }
+  update_whole(step, lr);
   clear_gradients();
+}
+
+void ParameterOptimizer::update_whole(std::int64_t step, double lr) {
+  std::vector<const Group*> group_of(parameters_.size());
+  for (const Group& group : groups_)
+    for (const std::size_t member : group.members) group_of[member] = &group;
+  whole_.run(parameters_, [&](std::size_t i, const at::Tensor& value, const at::Tensor& gradient) {
+    OptimizerUpdate update;
+    update.parameters = {value};
+    update.gradients = {gradient};
+    for (const std::vector<at::Tensor>& states : states_) update.states.push_back({states[i]});
+    update.step = step;
+    update.lr = lr * group_of[i]->lr_multiplier;
+    update.weight_decay = group_of[i]->weight_decay;
+    update.specs = {&parameters_[i]->spec()};
+    optimizer_->update(update);
+  });
 }
 
 void ParameterOptimizer::clear_gradients() {
@@ -126,9 +158,12 @@ std::vector<ParameterOptimizer::StateTensor> ParameterOptimizer::state_tensors()
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (!states_[s][i].defined()) continue;
       const OptimizerStateSpec own = optimizer_->state_of(specs_[s], parameters_[i]->spec());
+      using Held = StateTensor::Held;
+      Held held = own.layout == OptimizerStateSpec::Layout::kLikeParameter ? Held::kLikeParameter
+                                                                           : Held::kByAll;
+      if (whole_.contains(i)) held = Held::kHere;
       tensors.push_back({specs_[s].name + "." + parameters_[i]->name(), states_[s][i],
-                         parameters_[i].get(),
-                         own.layout == OptimizerStateSpec::Layout::kLikeParameter});
+                         parameters_[i].get(), held});
     }
   }
   if (!optimizer_->has_eval_point() || states_.empty()) return tensors;
@@ -136,7 +171,7 @@ std::vector<ParameterOptimizer::StateTensor> ParameterOptimizer::state_tensors()
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     tensors.push_back({"training_point." + parameters_[i]->name(),
                        training_point_.empty() ? parameters_[i]->value() : training_point_[i],
-                       parameters_[i].get(), true});
+                       parameters_[i].get(), StateTensor::Held::kLikeParameter});
   }
   return tensors;
 }
@@ -170,33 +205,17 @@ std::map<std::string, at::Tensor> ParameterOptimizer::state() const {
 std::int64_t ParameterOptimizer::state_bytes() const {
   std::int64_t bytes = 0;
   for (const OptimizerStateSpec& spec : specs_) {
-    for (const auto& parameter : parameters_) {
-      const OptimizerStateSpec own = optimizer_->state_of(spec, parameter->spec());
-      if (own.layout == OptimizerStateSpec::Layout::kNone) continue;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const OptimizerStateSpec own = optimizer_->state_of(spec, parameters_[i]->spec());
+      const at::Tensor model = state_model(i);
+      if (own.layout == OptimizerStateSpec::Layout::kNone || !model.defined()) continue;
       std::int64_t elements = 1;
-      for (const std::int64_t size : state_shape(own, parameter->value().sizes())) elements *= size;
-      bytes += elements * static_cast<std::int64_t>(at::elementSize(
-                              own.dtype.value_or(parameter->value().scalar_type())));
+      for (const std::int64_t size : state_shape(own, model.sizes())) elements *= size;
+      bytes += elements *
+               static_cast<std::int64_t>(at::elementSize(own.dtype.value_or(model.scalar_type())));
     }
   }
   return bytes;
-}
-
-void require_whole_parameters(const Optimizer& optimizer,
-                              const std::vector<std::shared_ptr<Parameter>>& parameters) {
-  if (optimizer.need() != OptimizerNeed::kWhole) return;
-  for (const auto& parameter : parameters) {
-    const std::vector<std::int64_t> whole = parameter->spec().shape();
-    if (parameter->value().sizes() == at::IntArrayRef(whole)) continue;
-    throw Error(Problem{
-        ErrorCode::kUnsupported,
-        "the optimizer looks at whole parameters, and the strategy has cut '" + parameter->name() +
-            "'",
-        c10::str("a shard of shape ", parameter->value().sizes()),
-        c10::str("all of ", at::IntArrayRef(whole)), "[optimizer] and [distributed]",
-        "take a strategy that keeps parameters whole, or an optimizer that updates each element by "
-        "itself"});
-  }
 }
 
 void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters, double norm,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/train/whole_updates.h"
 #include "espalier/sdk/optimizer.h"
 #include "espalier/sdk/parameter.h"
 
@@ -17,13 +18,14 @@ namespace espalier {
 class ESPALIER_API ParameterOptimizer {
  public:
   /// `groups` come after the optimizer's own. Throws Error(kBadInput) when a pattern of a group of
-  /// the optimizer matches no parameter.
+  /// the optimizer matches no parameter, Error(kUnsupported) when the optimizer can't update what
+  /// the strategy of `ranks` has cut. Collective.
   ParameterOptimizer(std::shared_ptr<Optimizer> optimizer,
                      std::vector<std::shared_ptr<Parameter>> parameters,
-                     const std::vector<ParameterGroupConfig>& groups = {});
+                     const std::vector<ParameterGroupConfig>& groups = {}, Ranks ranks = {});
 
   /// Applies the gradients held by the parameters and clears them. `step` counts from 1; `lr` is
-  /// the scheduled rate.
+  /// the scheduled rate. Collective.
   void step(std::int64_t step, double lr);
   double base_lr() const { return optimizer_->lr(); }
   const std::vector<std::shared_ptr<Parameter>>& parameters() const { return parameters_; }
@@ -34,10 +36,15 @@ class ESPALIER_API ParameterOptimizer {
     std::string name;  ///< "<state>.<parameter>"
     at::Tensor tensor;
     const Parameter* parameter = nullptr;
-    bool like_parameter = true;  ///< cut among ranks as the parameter is; otherwise whole
+    enum class Held {
+      kLikeParameter,  ///< cut among ranks as the parameter is
+      kByAll,          ///< whole, the same on all ranks
+      kHere,           ///< whole, by this rank alone
+    };
+    Held held = Held::kLikeParameter;
   };
-  /// All of them; none before the first step. While an EvalPoint lives, the point of training is
-  /// among them.
+  /// All that this rank holds; none before the first step. While an EvalPoint lives, the point of
+  /// training is among them.
   std::vector<StateTensor> state_tensors() const;
   /// Makes state of zeros where there is none yet.
   void create_state();
@@ -72,19 +79,19 @@ class ESPALIER_API ParameterOptimizer {
 
   void make_groups(const std::vector<ParameterGroupConfig>& further);
   OptimizerUpdate update_of(const Group& group, bool with_gradients) const;
+  void update_whole(std::int64_t step, double lr);
+  /// Of what the state of a parameter is made: the shard, or the whole without memory; undefined
+  /// where another rank has the state.
+  at::Tensor state_model(std::size_t parameter) const;
 
   std::shared_ptr<Optimizer> optimizer_;
   std::vector<std::shared_ptr<Parameter>> parameters_;
   std::vector<OptimizerStateSpec> specs_;
+  WholeUpdates whole_;
   std::vector<Group> groups_;
   std::vector<std::vector<at::Tensor>> states_;  ///< [spec][parameter]
   std::vector<at::Tensor> training_point_;       ///< [parameter], while an EvalPoint lives
 };
-
-/// Throws Error(kUnsupported) where the optimizer looks at whole parameters and a strategy has cut
-/// one.
-void require_whole_parameters(const Optimizer& optimizer,
-                              const std::vector<std::shared_ptr<Parameter>>& parameters);
 
 /// Scales all gradients by min(1, max_norm / (norm + 1e-6)).
 ESPALIER_API void clip_gradients(const std::vector<std::shared_ptr<Parameter>>& parameters,

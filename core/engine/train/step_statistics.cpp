@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/checkpoint/tensor_shards.h"
+#include "engine/parallel/shard_pieces.h"
 
 namespace espalier {
 namespace {

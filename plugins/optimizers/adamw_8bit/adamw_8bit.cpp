@@ -58,6 +58,9 @@ class AdamW8bit final : public Optimizer {
   const std::vector<ParameterGroupConfig>& groups() const override { return config_.param_groups; }
   /// A block reaches over the border between two shards.
   OptimizerNeed need() const override { return OptimizerNeed::kWhole; }
+  OptimizerNeed need_of(const ParameterSpec& parameter) const override {
+    return is_coded(parameter) ? OptimizerNeed::kWhole : OptimizerNeed::kElements;
+  }
 
   std::vector<OptimizerStateSpec> state_specs() const override {
     using Layout = OptimizerStateSpec::Layout;
@@ -69,9 +72,7 @@ class AdamW8bit final : public Optimizer {
   OptimizerStateSpec state_of(const OptimizerStateSpec& spec,
                               const ParameterSpec& parameter) const override {
     OptimizerStateSpec own = spec;
-    std::int64_t elements = 1;
-    for (const std::int64_t size : parameter.shape()) elements *= size;
-    if (elements >= config_.min_8bit_size) return own;
+    if (is_coded(parameter)) return own;
     if (own.layout == OptimizerStateSpec::Layout::kBlocks)
       own.layout = OptimizerStateSpec::Layout::kNone;
     else
@@ -91,6 +92,12 @@ class AdamW8bit final : public Optimizer {
   }
 
  private:
+  bool is_coded(const ParameterSpec& parameter) const {
+    std::int64_t elements = 1;
+    for (const std::int64_t size : parameter.shape()) elements *= size;
+    return elements >= config_.min_8bit_size;
+  }
+
   enum State : std::size_t { kFirst, kSecond, kFirstScale, kSecondScale };
 
   static at::Tensor part(const at::Tensor& tensor, std::int64_t begin, std::int64_t count) {

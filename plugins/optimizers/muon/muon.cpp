@@ -96,6 +96,9 @@ class Muon final : public Optimizer {
   double weight_decay() const override { return config_.weight_decay; }
   const std::vector<ParameterGroupConfig>& groups() const override { return config_.param_groups; }
   OptimizerNeed need() const override { return OptimizerNeed::kWhole; }
+  OptimizerNeed need_of(const ParameterSpec& parameter) const override {
+    return is_matrix(parameter) ? OptimizerNeed::kWhole : OptimizerNeed::kElements;
+  }
 
   std::vector<OptimizerStateSpec> state_specs() const override {
     return {{"momentum_buffer"}, {"exp_avg"}, {"exp_avg_sq"}};

@@ -19,6 +19,7 @@ namespace {
 struct DdpConfig {
   double bucket_cap_mb = 25;
   bool activation_checkpointing = false;
+  parallel::CheckpointingConfig checkpointing;
 
   static ConfigSchema<DdpConfig> schema() {
     return ConfigSchema<DdpConfig>()
@@ -26,7 +27,9 @@ struct DdpConfig {
                "gradients are reduced in pieces of about so many megabytes")
         .more_than(0)
         .field("activation_checkpointing", &DdpConfig::activation_checkpointing,
-               "keep a block's inputs alone and compute it again in the backward pass");
+               "keep a block's inputs alone and compute it again in the backward pass")
+        .field("checkpointing", &DdpConfig::checkpointing,
+               "which blocks activation_checkpointing is about; default: all");
   }
 };
 
@@ -34,13 +37,18 @@ class Ddp final : public ParallelStrategy {
  public:
   using Config = DdpConfig;
 
-  explicit Ddp(const DdpConfig& config) : config_(config) {}
+  explicit Ddp(DdpConfig config) : config_(std::move(config)) {}
+
+  void check(Model&, ProblemList& problems) override {
+    parallel::check_checkpointing(config_.activation_checkpointing, config_.checkpointing,
+                                  problems);
+  }
 
   DataShare data_share() const override { return {world().rank(), world().size()}; }
 
   void apply(Model& model) override {
     if (config_.activation_checkpointing)
-      model.set_block_runner(parallel::checkpointing_runner(model));
+      model.set_block_runner(parallel::checkpointing_runner(model, config_.checkpointing));
     if (world().size() == 1) return;
     const ModelParts& parts = model.parts();
     std::vector<at::Tensor> values;

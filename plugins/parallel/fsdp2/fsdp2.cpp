@@ -22,6 +22,7 @@
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/nn/linear.h"
 #include "espalier/parallel/activation_checkpointing.h"
 #include "espalier/parallel/device_mesh.h"
 #include "espalier/parallel/gradient_buckets.h"
@@ -55,6 +56,8 @@ struct Fsdp2Config : parallel::MeshConfig {
   std::optional<bool> reshard_after_forward;
   bool defer_fsdp_grad_sync = true;
   bool activation_checkpointing = false;
+  parallel::CheckpointingConfig checkpointing;
+  bool cpu_offload = false;
   bool enable_fsdp2_prefetch = false;
   std::int64_t fsdp2_forward_prefetch_depth = 1;
   std::int64_t fsdp2_backward_prefetch_depth = 2;
@@ -75,6 +78,10 @@ struct Fsdp2Config : parallel::MeshConfig {
                "memory and more communication")
         .field("activation_checkpointing", &Fsdp2Config::activation_checkpointing,
                "keep a block's inputs alone and compute it again in the backward pass")
+        .field("checkpointing", &Fsdp2Config::checkpointing,
+               "which blocks activation_checkpointing is about; default: all")
+        .field("cpu_offload", &Fsdp2Config::cpu_offload,
+               "keep shards, gradients and optimizer state in the host's memory")
         .field("enable_fsdp2_prefetch", &Fsdp2Config::enable_fsdp2_prefetch,
                "gather blocks ahead of their turn")
         .field("fsdp2_forward_prefetch_depth", &Fsdp2Config::fsdp2_forward_prefetch_depth,
@@ -164,6 +171,7 @@ class Fsdp2 final : public ParallelStrategy {
     return {mesh_->coordinate(world().rank(), "dp"), mesh_->size("dp")};
   }
   void apply(Model& model) override;
+  bool applies_without_values() const override { return true; }
   void begin_micro_batch(bool last) override;
   void finish_gradients(Model& model) override;
   double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) override;
@@ -174,7 +182,10 @@ class Fsdp2 final : public ParallelStrategy {
     if (runner_ != nullptr) runner_->free_all();
   }
   ParameterLayout layout(const Parameter& parameter) const override;
-  at::Tensor full_value(const Parameter& parameter) override;
+  at::Tensor full_value(const Parameter& parameter) override {
+    return whole(parameter, parameter.value().detach());
+  }
+  at::Tensor whole(const Parameter& parameter, const at::Tensor& local) override;
 
  private:
   std::shared_ptr<ShardingRunner> shard(Model& model, ShardingRunner::RunBlock run_block);
@@ -188,6 +199,7 @@ class Fsdp2 final : public ParallelStrategy {
   std::shared_ptr<const ShardingSetup> setup_;
   std::shared_ptr<ShardingRunner> runner_;
   std::optional<TensorParallelism> tensor_parallelism_;
+  std::optional<parallel::CheckpointedBlocks> checkpointed_;
   std::unordered_map<const Block*, std::unique_ptr<Block>> shared_blocks_;
   /// Sharded parameters: rows that the ranks of a shard group hold together.
   std::unordered_map<const Parameter*, std::int64_t> rows_;
@@ -226,6 +238,7 @@ void Fsdp2::set_up(World& world) {
   setup.replicate = mesh_->connect(world, "dp_replicate");
   if (config_.mp_policy.param_dtype != "auto")
     setup.param_dtype = scalar_type_from_name(config_.mp_policy.param_dtype);
+  setup.cpu_offload = config_.cpu_offload;
   setup.reduce_dtype = scalar_type_from_name(config_.mp_policy.reduce_dtype);
   setup_ = std::make_shared<const ShardingSetup>(std::move(setup));
   if (config_.tp_size > 1)
@@ -235,6 +248,21 @@ void Fsdp2::set_up(World& world) {
 
 void Fsdp2::check(Model& model, ProblemList& problems) {
   if (tensor_parallelism_) tensor_parallelism_->check(model, problems);
+  const auto& linears = model.parts().linears;
+  if (config_.tp_size > 1 &&
+      std::any_of(linears.begin(), linears.end(), [](const nn::Linear* linear) {
+        return dynamic_cast<const nn::DenseWeight*>(&linear->storage()) == nullptr;
+      }))
+    problems.add({ErrorCode::kUnsupported, "ranks can't share quantised matrices",
+                  "a section [quantization]", "tp_size = 1", "distributed.tp_size",
+                  "leave tp_size out: the matrices are then cut into rows"});
+  parallel::check_checkpointing(config_.activation_checkpointing, config_.checkpointing, problems);
+  if (config_.tp_size > 1 && config_.checkpointing.part != "block")
+    problems.add({ErrorCode::kUnsupported, "ranks share the tokens of whole blocks",
+                  "tp_size = " + std::to_string(config_.tp_size) + ", checkpointing.part = \"" +
+                      config_.checkpointing.part + "\"",
+                  "checkpointing.part = \"block\"", "distributed.checkpointing.part",
+                  "leave the key out, or tp_size"});
 }
 
 std::unique_ptr<ShardedGroup> Fsdp2::make_group(
@@ -246,9 +274,9 @@ std::unique_ptr<ShardedGroup> Fsdp2::make_group(
 }
 
 void Fsdp2::apply(Model& model) {
-  const bool recomputes = config_.activation_checkpointing;
   if (world().size() == 1) {
-    if (recomputes) model.set_block_runner(parallel::checkpointing_runner(model));
+    if (config_.activation_checkpointing)
+      model.set_block_runner(parallel::checkpointing_runner(model, config_.checkpointing));
     return;
   }
   const ModelParts& parts = model.parts();
@@ -257,11 +285,11 @@ void Fsdp2::apply(Model& model) {
   for (const auto& parameter : parts.added_parameters) added.push_back(parameter->value());
   parallel::broadcast_values(added, *world().all());
   if (tensor_parallelism_) tensor_parallelism_->apply(model);
-  const auto run_block = [this, recomputes, added = parts.added_parameters](
-                             Block& block, BlockState state, const BatchContext& context) {
-    Block& own = tensor_parallelism_ ? *shared_blocks_.at(&block) : block;
-    return recomputes ? parallel::run_checkpointed(own, std::move(state), context, added)
-                      : own.forward(std::move(state), context);
+  if (config_.activation_checkpointing) checkpointed_.emplace(model, config_.checkpointing);
+  const auto run_block = [this](Block& block, BlockState state, const BatchContext& context) {
+    Block* shared = tensor_parallelism_ ? shared_blocks_.at(&block).get() : nullptr;
+    if (checkpointed_) return checkpointed_->run(block, std::move(state), context, shared);
+    return (shared == nullptr ? block : *shared).forward(std::move(state), context);
   };
   if (tensor_parallelism_) {
     for (const Tower& tower : model.towers()) {
@@ -361,8 +389,8 @@ ParameterLayout Fsdp2::layout(const Parameter& parameter) const {
   return {pieces_of(parameter, cut, rows), writes};
 }
 
-at::Tensor Fsdp2::full_value(const Parameter& parameter) {
-  at::Tensor value = parameter.value().detach();
+at::Tensor Fsdp2::whole(const Parameter& parameter, const at::Tensor& local) {
+  at::Tensor value = local;
   if (const auto found = rows_.find(&parameter); found != rows_.end())
     value = gather_rows(value, found->second, *setup_->shard);
   return tensor_parallelism_ ? tensor_parallelism_->assemble(parameter, value) : value;

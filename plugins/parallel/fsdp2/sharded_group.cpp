@@ -29,16 +29,30 @@ bool is_own(const at::Tensor& tensor) {
          tensor.is_non_overlapping_and_dense();
 }
 
+/// How rows lie on the ranks: `full` have a whole run, the next one `rest` rows, the others none.
+struct RowRuns {
+  RowRuns(std::int64_t rows, int ranks)
+      : run(std::max<std::int64_t>(1, (rows + ranks - 1) / ranks)),
+        full(rows / run),
+        rest(rows % run) {}
+  std::int64_t run;
+  std::int64_t full;
+  std::int64_t rest;
+};
+
 /// Copies the rows of every rank from [ranks, padded size] into the whole.
 void unpack_rows(const at::Tensor& whole, const at::Tensor& received, std::int64_t offset,
                  std::int64_t rows, std::int64_t row_size, int ranks) {
-  const at::Tensor flat_whole = whole.view({-1});
-  for (int rank = 0; rank < ranks; ++rank) {
-    const auto [begin, end] = ShardedGroup::rows_of(rows, rank, ranks);
-    if (begin == end) break;
-    flat_whole.narrow(0, begin * row_size, (end - begin) * row_size)
-        .copy_(received.select(0, rank).narrow(0, offset, (end - begin) * row_size));
-  }
+  const RowRuns runs(rows, ranks);
+  const at::Tensor flat = whole.view({-1});
+  const std::int64_t size = runs.run * row_size;
+  if (runs.full > 0)
+    flat.narrow(0, 0, runs.full * size)
+        .view({runs.full, size})
+        .copy_(received.narrow(0, 0, runs.full).narrow(1, offset, size));
+  if (runs.rest > 0)
+    flat.narrow(0, runs.full * size, runs.rest * row_size)
+        .copy_(received.select(0, runs.full).narrow(0, offset, runs.rest * row_size));
 }
 
 }  // namespace
@@ -75,7 +89,7 @@ ShardedGroup::ShardedGroup(std::string name,
     Member member;
     member.parameter = parameter;
     shard(member);
-    const at::ScalarType dtype = member.whole.scalar_type();
+    const at::ScalarType dtype = member.dtype;
     const auto [place, fresh] = flat_of.try_emplace(dtype, flats_.size());
     if (fresh) flats_.emplace_back();
     Flat& flat = flats_[place->second];
@@ -101,15 +115,32 @@ void ShardedGroup::shard(Member& member) {
   member.trained = member.parameter->trainable();
   const auto [begin, end] = rows_of(member.rows, setup_->shard->rank(), ranks);
   member.parameter->set_value(value.narrow(0, begin, end - begin).clone());
-  const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer;
-  member.whole = at::empty(member.shape, value.options().dtype(keeps_dtype ? value.scalar_type()
-                                                                           : *setup_->param_dtype));
-  resize_storage(member.whole, 0);
+  const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer ||
+                           !at::isFloatingType(value.scalar_type());
+  member.dtype = keeps_dtype ? value.scalar_type() : *setup_->param_dtype;
+}
+
+/// Where the parameters are gathered: made when they have values, and with them a device.
+void ShardedGroup::make_wholes() {
+  for (Member& member : members_) {
+    if (member.whole.defined()) continue;
+    const at::Tensor value = member.parameter->value().detach();
+    if (setup_->cpu_offload && !value.is_cpu()) {
+      throw Error(Problem{ErrorCode::kUnsupported, "shards can't be kept in the host's memory",
+                          "parameters on " + value.device().str(), "a run on the CPU",
+                          "distributed.cpu_offload",
+                          "there are collectives between processes on CPUs alone: leave the key "
+                          "out, or set device = \"cpu\""});
+    }
+    member.whole = at::empty(member.shape, value.options().dtype(member.dtype));
+    resize_storage(member.whole, 0);
+  }
 }
 
 void ShardedGroup::start_gather() {
   if (gathered_ || flats_.empty() || flats_.front().work != nullptr) return;
   const at::NoGradGuard no_grad;
+  make_wholes();
   for (Flat& flat : flats_) {
     const auto options = members_[flat.members.front()].whole.options();
     flat.sent = at::empty({flat.size}, options);
@@ -202,27 +233,38 @@ void ShardedGroup::add_gradients(std::vector<at::Tensor> gradients, bool reduce)
 /// Puts a whole gradient where the rows of each rank travel from.
 void ShardedGroup::write_gradient(const at::Tensor& input, const Member& member,
                                   std::int64_t offset) const {
-  const int ranks = setup_->shard->size();
   const at::Tensor& gradient = member.kept_gradient;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const auto [begin, end] = rows_of(member.rows, rank, ranks);
-    const at::Tensor place = input.select(0, rank).narrow(0, offset, member.padded_size() + 1);
-    const std::int64_t count = (end - begin) * member.row_size;
-    if (gradient.defined()) {
-      // Row by row: a gradient may be laid out the other way round.
-      const at::Tensor rows = gradient.narrow(0, begin, end - begin);
-      place.narrow(0, 0, count).view(rows.sizes()).copy_(rows);
-      place.narrow(0, count, member.padded_size() - count).zero_();
-    } else {
-      place.zero_();
-    }
-    place.narrow(0, member.padded_size(), 1).fill_(gradient.defined() ? 1.0 : 0.0);
+  const at::Tensor places = input.narrow(1, offset, member.padded_size() + 1);
+  if (!gradient.defined()) {
+    places.zero_();
+    return;
   }
+  places.select(1, member.padded_size()).fill_(1.0);
+  const RowRuns runs(member.rows, setup_->shard->size());
+  // Row by row: a gradient may be laid out the other way round.
+  std::vector<std::int64_t> shape = {runs.full, runs.run};
+  shape.insert(shape.end(), member.shape.begin() + 1, member.shape.end());
+  if (runs.full > 0)
+    places.narrow(0, 0, runs.full)
+        .narrow(1, 0, member.padded_size())
+        .view(shape)
+        .copy_(gradient.narrow(0, 0, runs.full * runs.run).view(shape));
+  std::int64_t filled = runs.full;
+  if (runs.rest > 0) {
+    const at::Tensor rows = gradient.narrow(0, runs.full * runs.run, runs.rest);
+    const at::Tensor place = places.select(0, filled++);
+    const std::int64_t count = runs.rest * member.row_size;
+    place.narrow(0, 0, count).view(rows.sizes()).copy_(rows);
+    place.narrow(0, count, member.padded_size() - count).zero_();
+  }
+  places.narrow(0, filled, places.size(0) - filled).narrow(1, 0, member.padded_size()).zero_();
 }
 
 void ShardedGroup::start_reduce() {
   const int ranks = setup_->shard->size();
-  const auto options = members_[trained_.front()].whole.options().dtype(setup_->reduce_dtype);
+  const auto options =
+      members_[trained_.front()].parameter->value().options().requires_grad(false).dtype(
+          setup_->reduce_dtype);
   Reduction reduction;
   reduction.input = at::empty({ranks, reduced_size_}, options);
   reduction.output = at::empty({reduced_size_}, options);

@@ -19,6 +19,7 @@ struct ShardingSetup {
   std::shared_ptr<Communicator> replicate;  ///< the ranks that hold the same part of other copies
   std::optional<at::ScalarType> param_dtype;  ///< of gathered parameters; none: as stored
   at::ScalarType reduce_dtype = at::kFloat;   ///< of the sums of gradients
+  bool cpu_offload = false;                   ///< shards are to stay in the host's memory
 };
 
 /// The parameters of a block, gathered and freed together. Each is cut along its first dimension
@@ -71,8 +72,9 @@ class ShardedGroup {
     std::int64_t row_size = 0;        ///< elements of a row
     std::int64_t padded_rows = 0;     ///< of every rank's run
     bool trained = false;
-    at::Tensor whole;          ///< gathered; its storage is empty while freed
-    at::Tensor kept_gradient;  ///< of micro-batches before the last, whole
+    at::ScalarType dtype = at::kFloat;  ///< of what is gathered
+    at::Tensor whole;                   ///< gathered; its storage is empty while freed
+    at::Tensor kept_gradient;           ///< of micro-batches before the last, whole
     std::int64_t padded_size() const { return padded_rows * row_size; }
   };
   /// Members of one dtype travel in one collective.
@@ -90,6 +92,7 @@ class ShardedGroup {
   };
 
   void shard(Member& member);
+  void make_wholes();
   void copy_out(const Flat& flat);
   void start_reduce();
   void write_gradient(const at::Tensor& input, const Member& member, std::int64_t offset) const;

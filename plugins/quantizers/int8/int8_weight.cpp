@@ -79,13 +79,13 @@ Int8Weight::Int8Weight(std::shared_ptr<Parameter> parameter, const at::Tensor& w
 
 at::Tensor Int8Weight::linear(const at::Tensor& input, const at::Tensor& bias) const {
   if (ops::decodes(input))
-    return ops::decode_linear(input, codes_->value(), bias, scales_->value());
-  at::Tensor output = Int8Linear::apply(input, codes_->value(), scales_->value());
+    return ops::decode_linear(input, codes_->computed(), bias, scales_->value());
+  at::Tensor output = Int8Linear::apply(input, codes_->computed(), scales_->value());
   return bias.defined() ? output + bias.to(output.scalar_type()) : output;
 }
 
 at::Tensor Int8Weight::rows(const at::Tensor& ids, at::ScalarType dtype) const {
-  return codes_->value()
+  return codes_->computed()
       .index_select(0, ids)
       .to(at::kFloat)
       .mul_(scales_->value().index_select(0, ids).unsqueeze(1))
@@ -93,7 +93,7 @@ at::Tensor Int8Weight::rows(const at::Tensor& ids, at::ScalarType dtype) const {
 }
 
 at::Tensor Int8Weight::dense(at::ScalarType dtype) const {
-  return codes_->value().to(at::kFloat).mul_(scales_->value().unsqueeze(1)).to(dtype);
+  return codes_->computed().to(at::kFloat).mul_(scales_->value().unsqueeze(1)).to(dtype);
 }
 
 std::int64_t Int8Weight::bytes() const {

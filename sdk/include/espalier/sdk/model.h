@@ -66,6 +66,9 @@ class ESPALIER_API Block {
   virtual BlockState forward(BlockState state, const BatchContext& context) = 0;
   /// Parameters used inside forward, each once.
   virtual const std::vector<std::shared_ptr<Parameter>>& parameters() const = 0;
+  /// Attention and MLP, where `forward` is the one after the other, each from state to state; empty
+  /// where it is not. Their names end in "attention" and "mlp".
+  virtual std::vector<Block*> parts() { return {}; }
 };
 
 /// Runs every block of a model. Strategies gather and free parameters here, checkpointing

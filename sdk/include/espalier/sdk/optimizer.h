@@ -54,10 +54,12 @@ struct OptimizerStateSpec {
   std::int64_t block_size = 0;                         ///< of kBlocks
 };
 
-/// What an update looks at together. Where a strategy has cut a parameter, it sees one shard.
+/// What an update looks at together.
 enum class OptimizerNeed {
-  kElements,  ///< each element by itself: shards will do
-  kWhole,     ///< sums over a parameter, its rows or blocks, or products of the whole matrix
+  kElements,  ///< each element by itself: it sees the shard of a parameter that is cut
+  /// Sums over a parameter, its rows or blocks, or products of the whole matrix. A parameter that
+  /// is cut is gathered for one rank, which keeps its state and updates it, and cut again.
+  kWhole,
 };
 
 /// Everything an update of some parameters needs; lists of equal length.
@@ -95,6 +97,9 @@ class ESPALIER_API Optimizer {
   virtual OptimizerStateSpec state_of(const OptimizerStateSpec& spec,
                                       const ParameterSpec& parameter) const;
   virtual OptimizerNeed need() const { return OptimizerNeed::kElements; }
+  /// The need of one parameter, for rules that treat some otherwise. Depends on nothing but its
+  /// argument.
+  virtual OptimizerNeed need_of(const ParameterSpec& parameter) const;
   /// True for rules that train at another point than the one that is the result (averages of
   /// iterates). Validation, checkpoints and exports then use the latter.
   virtual bool has_eval_point() const { return false; }

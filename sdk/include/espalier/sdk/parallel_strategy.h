@@ -58,6 +58,10 @@ class ESPALIER_API ParallelStrategy {
   /// Takes over a model whose parameters have values, the same on all ranks that read the same
   /// files: may replace leaves by shards and set the block runner. Collective.
   virtual void apply(Model& model) = 0;
+  /// Whether `apply` looks at no value: it may then be given the model's own parameters on the meta
+  /// device, of their dtype. The host sets leaves of the same shape afterwards, with what `layout`
+  /// says that the rank holds, so that no rank ever has the whole model.
+  virtual bool applies_without_values() const { return false; }
   /// Announces forward and backward pass of one micro-batch. Gradients of all but the `last` of a
   /// step may stay where they are.
   virtual void begin_micro_batch(bool last);
@@ -75,6 +79,10 @@ class ESPALIER_API ParallelStrategy {
   virtual ParameterLayout layout(const Parameter& parameter) const;
   /// The full value of a parameter on every rank, for export; collective.
   virtual at::Tensor full_value(const Parameter& parameter) = 0;
+  /// The whole of a tensor that is cut as the parameter is (its gradient), of which this rank has
+  /// `local`, on every rank; collective. Strategies that cut parameters override it: the default is
+  /// for those that are held whole, Error(kUnsupported) for others.
+  virtual at::Tensor whole(const Parameter& parameter, const at::Tensor& local);
 
  protected:
   /// After set_up.
