@@ -12,14 +12,14 @@
 #include "engine/run/freezing.h"
 #include "engine/train/train_step.h"
 #include "espalier/base/random.h"
+#include "espalier/conformance/thread_world.h"
 #include "fixture_path.h"
-#include "support/thread_world.h"
 
 namespace espalier {
 namespace {
 
+using conformance::ThreadWorld;
 using testing::fixture_path;
-using testing::ThreadWorld;
 
 constexpr std::int64_t kSteps = 4;
 constexpr std::int64_t kRows = 5;  // over 2, 3 and 4 ranks: unequal shares

@@ -182,12 +182,13 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                         folder + "/config.json",
                         {}});
   }
-  std::optional<CheckpointReader> checkpoint;
+  loaded.tokenizer_files = options.files.tokenizer_files;
+  std::unique_ptr<CheckpointReader> checkpoint;
   if (!options.random_weights) {
     refuse_quantised(loaded.config, folder + "/config.json");
-    checkpoint.emplace(folder);
+    checkpoint = open_checkpoint(folder, options.files);
   }
-  const CheckpointReader* weights = checkpoint ? &*checkpoint : nullptr;
+  const CheckpointReader* weights = checkpoint.get();
   build(provider, options, weights, loaded);
   ModelParts& parts = loaded.model->parts();
   std::vector<std::shared_ptr<Adapter>> adapters = options.further_adapters;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/run/model_files.h"
 #include "engine/run/task.h"
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
@@ -31,6 +32,7 @@ struct ModelLoadOptions {
   /// Attached beside the adapter that load_model is given; all are on afterwards.
   std::vector<std::shared_ptr<Adapter>> further_adapters;
   std::shared_ptr<const Quantizer> quantizer;  ///< of linears' weights; nullptr: they stay dense
+  ModelFiles files;
 };
 
 /// A model with values, and where it came from.
@@ -46,8 +48,9 @@ struct LoadedModel {
   std::int64_t num_labels = 0;  ///< of a classifier
   std::string attention;        ///< the implementation, and why it
   std::string attention_reason;
-  std::vector<std::string> notes;    ///< what the user should know of how it was loaded
-  std::shared_ptr<Adapter> adapter;  ///< attached to the model; nullptr without one
+  std::vector<std::string> tokenizer_files;  ///< see ModelFiles
+  std::vector<std::string> notes;            ///< what the user should know of how it was loaded
+  std::shared_ptr<Adapter> adapter;          ///< attached to the model; nullptr without one
 };
 
 /// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.
