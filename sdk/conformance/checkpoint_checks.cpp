@@ -329,7 +329,7 @@ void check_threads(const Subject& subject, Report& report) {
   for (const TensorInfo& tensor : reference->tensors())
     expected.push_back(bytes_of(*reference, tensor.name));
   constexpr std::size_t kThreads = 4;
-  constexpr std::size_t kRounds = 50;
+  constexpr std::size_t kRounds = 10;
   std::vector<std::string> wrong(kThreads);
   for (std::size_t round = 0; round < kRounds; ++round) {
     const auto file = opened(subject, path);  // fresh, so that what it gathers is gathered at once
