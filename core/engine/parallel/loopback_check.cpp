@@ -49,9 +49,10 @@ std::string loopback_check() {
   for (std::thread& thread : threads) thread.join();
   const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
   for (const std::string& problem : problems) {
-    if (!problem.empty())
-      return std::string("ranks can't talk on ") + kAddress + ": " +
-             problem.substr(0, problem.find('\n')) + "; is there a loopback interface?";
+    if (problem.empty()) continue;
+    std::string text = "ranks can't talk on ";
+    text.append(kAddress).append(": ").append(problem, 0, problem.find('\n'));
+    return text.append("; is there a loopback interface?");
   }
   char text[64];
   std::snprintf(text, sizeof text, "2 ranks on %s agreed through Gloo in %.0f ms", kAddress,
