@@ -301,6 +301,8 @@ void check_write(const Subject& subject, Report& report) {
   refuses("a folder that is not there", {tensor.source()}, subject.folder + "/no/such/folder");
 }
 
+constexpr const char* kSameBytes = "let `gathered` give the same bytes each time it is asked";
+
 void check_slices(const Subject& subject, Report& report) {
   const std::string path = sample_file(subject);
   if (path.empty()) return report.skip("conformance.json gives no file");
@@ -312,7 +314,7 @@ void check_slices(const Subject& subject, Report& report) {
     Bytes part(whole.size() - whole.size() / 3);
     file->read_bytes(tensor.name, whole.size() / 3, part);
     if (!std::equal(part.begin(), part.end(), whole.end() - std::ssize(part)))
-      return report.fail("read_bytes gives other bytes than data", tensor.name);
+      return report.fail("read_bytes gives other bytes than data", tensor.name, {}, kSameBytes);
     // All but the first row, which lies in one piece in row-major order.
     std::vector<DimensionRange> ranges;
     for (const std::int64_t size : tensor.shape) ranges.push_back({0, size});
@@ -321,7 +323,7 @@ void check_slices(const Subject& subject, Report& report) {
     part.resize(whole.size() - row * static_cast<std::size_t>(ranges[0].begin));
     file->read_slice(tensor.name, ranges, part);
     if (!std::equal(part.begin(), part.end(), whole.end() - std::ssize(part)))
-      return report.fail("read_slice gives other bytes than data", tensor.name);
+      return report.fail("read_slice gives other bytes than data", tensor.name, {}, kSameBytes);
   }
 }
 

@@ -58,7 +58,8 @@ class StoreCommunicator final : public espalier::Communicator {
       return std::to_string(call) + "/" + std::to_string(rank);
     };
     const auto* bytes = static_cast<const std::uint8_t*>(tensor.const_data_ptr());
-    setup_.store->set(key(calls_, rank()), {bytes, bytes + tensor.nbytes()});
+    setup_.store->set(key(calls_, rank()),
+                      std::vector<std::uint8_t>(bytes, bytes + tensor.nbytes()));
     std::vector<at::Tensor> all;
     for (int from = 0; from < size(); ++from) {
       const std::vector<std::uint8_t> part = setup_.store->get(key(calls_, from));
@@ -79,9 +80,16 @@ class StoreCommunicator final : public espalier::Communicator {
   std::int64_t calls_ = 0;
 };
 
+// The settings of every backend, and none besides.
+struct {{Name}}Config : espalier::DistEnvConfig {
+  static espalier::ConfigSchema<{{Name}}Config> schema() {
+    return schema_of<{{Name}}Config>();
+  }
+};
+
 class {{Name}} final : public espalier::CommBackend {
  public:
-  using Config = espalier::DistEnvConfig;
+  using Config = {{Name}}Config;
   explicit {{Name}}(Config config) : config_(config) {}
 
   std::chrono::milliseconds timeout() const override { return config_.timeout(); }
