@@ -14,7 +14,7 @@ LAYERS = {
     "core/text": ["espalier/base/", "espalier/sdk/", "text/"],
     "core/plugin": ["espalier/base/", "espalier/sdk/", "plugin/"],
     "core/config": ["espalier/base/", "espalier/sdk/", "plugin/", "config/"],
-    "core/formats": ["espalier/base/", "formats/"],
+    "core/formats": ["espalier/base/", "espalier/sdk/", "formats/"],
     "core/launch": ["espalier/base/", "launch/"],
     "core/report": ["espalier/base/", "config/", "report/"],
     "core/app": ["espalier/base/", "espalier/sdk/", "plugin/", "config/", "formats/", "launch/", "report/", "text/", "app/"],

@@ -3,12 +3,15 @@
 #include <filesystem>
 
 #include "config/model_path.h"
+#include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/error.h"
 #include "espalier/base/location.h"
 #include "plugin/adapter_provider.h"
 #include "plugin/dependencies.h"
+#include "plugin/file_formats.h"
 #include "plugin/library.h"
 #include "plugin/model_provider.h"
+#include "text/tokenizer_loader.h"
 
 namespace espalier::app {
 namespace {
@@ -37,6 +40,20 @@ void add_kernel_packs(EngineRequest& request, const plugin::Catalog& catalog) {
   }
 }
 
+/// Plugins for files of the folder that the host has no reader for, or that the user named.
+void add_formats(EngineRequest& request, const plugin::Catalog& catalog, const std::string& folder,
+                 const std::string& section, const plugin::ProviderChoice& choice) {
+  if (section == "model" && (!choice.tokenizer.empty() || !text::has_tokenizer(folder))) {
+    if (const auto format = plugin::tokenizer_format_for(catalog, folder, choice.tokenizer))
+      request.components[section + kTokenizerFormat] = {*format, Value(Table())};
+  }
+  if (!choice.checkpoint_format.empty() || !CheckpointReader::has_weights(folder)) {
+    if (const auto format =
+            plugin::checkpoint_format_for(catalog, folder, choice.checkpoint_format))
+      request.components[section + kCheckpointFormat] = {*format, Value(Table())};
+  }
+}
+
 }  // namespace
 
 void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model,
@@ -45,13 +62,14 @@ void add_model(EngineRequest& request, const plugin::Catalog& catalog, const std
   request.options.as_table().set("model", folder);
   request.components["model"] = {plugin::model_provider_for(catalog, folder, choice),
                                  Value(Table())};
+  add_formats(request, catalog, folder, "model", choice);
   add_kernel_packs(request, catalog);
 }
 
 plugin::ProviderChoice provider_choice(const config::ModelConfig& model) {
   Table overrides;
   for (const auto& [key, value] : model.config) overrides.set(key, value);
-  return {model.provider, std::move(overrides)};
+  return {model.provider, std::move(overrides), model.tokenizer, model.checkpoint_format};
 }
 
 void add_device_option(Options& options, std::string& device) {
@@ -65,6 +83,7 @@ void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const s
   request.options.as_table().set("teacher", folder);
   request.components["teacher_model"] = {plugin::model_provider_for(catalog, folder),
                                          Value(Table())};
+  add_formats(request, catalog, folder, "teacher_model", {});
 }
 
 void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,

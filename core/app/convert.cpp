@@ -5,13 +5,20 @@
 #include <vector>
 
 #include "app/options.h"
+#include "app/plugin_options.h"
 #include "config/model_path.h"
+#include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
+#include "espalier/base/served_files.h"
 #include "formats/folder_conversion.h"
+#include "plugin/dependencies.h"
+#include "plugin/file_formats.h"
 
 namespace espalier::app {
 namespace {
+
+constexpr const char* kSafetensors = "safetensors";
 
 std::optional<DType> parse_dtype(const std::string& name) {
   if (name == "keep") return std::nullopt;
@@ -41,6 +48,41 @@ std::uint64_t parse_size(const std::string& text) {
   return std::stoull(text) * scale;
 }
 
+/// Where the weights are read and written by plugins.
+formats::ForeignWeights foreign_weights(const std::string& folder, const std::string& from,
+                                        const std::string& to,
+                                        const plugin::CatalogOptions& plugins,
+                                        plugin::PluginHost& host) {
+  formats::ForeignWeights foreign;
+  const bool reads = !from.empty() || !CheckpointReader::has_weights(folder);
+  const bool writes = !to.empty() && to != kSafetensors;
+  if (!reads && !writes) return foreign;
+  const plugin::Catalog catalog = plugin::Catalog::scan(plugins);
+  catalog.require_named();
+  const auto make = [&](const plugin::ComponentRef& format) {
+    host.load(plugin::load_order(catalog, {format.plugin}));
+    return host.create<CheckpointFormat>(format, Value(Table()));
+  };
+  if (const auto format =
+          reads ? plugin::checkpoint_format_for(catalog, folder, from) : std::nullopt) {
+    foreign.reader = make(*format);
+    foreign.files = served_files(format->component->serves, folder);
+  }
+  if (writes) {
+    const plugin::ComponentRef format =
+        catalog.component(CheckpointFormat::kInterface.name, to, "--format");
+    const Value* name = format.component->properties.find("writes");
+    if (name == nullptr || !name->is_string())
+      throw Error(Problem{.code = ErrorCode::kUnsupported,
+                          .what = "this format of weights is read and not written",
+                          .found = format.qualified_name(),
+                          .where = "--format"});
+    foreign.writer = make(format);
+    foreign.file_name = name->as_string();
+  }
+  return foreign;
+}
+
 }  // namespace
 
 int run_convert(const std::vector<std::string>& arguments) {
@@ -48,23 +90,34 @@ int run_convert(const std::vector<std::string>& arguments) {
   std::string output;
   std::string dtype = "keep";
   std::string shard_size = "5GB";
+  plugin::PluginHost host;  // outlives the formats in the options
   formats::FolderConversionOptions options;
   bool json = false;
-  Options("convert DIR --output DIR [--dtype TYPE] [--max-shard-size SIZE]",
-          "Writes a model folder again as safetensors: with weights of another type, in shards of "
-          "another size, or from .bin files. Everything else in the folder stays. Memory does not "
-          "grow with the model.")
-      .positional("DIR", folder, "the model folder, or a hub id that is in the local cache")
+  std::string from;
+  std::string to;
+  plugin::CatalogOptions plugins;
+  Options declared(
+      "convert DIR --output DIR [--dtype TYPE] [--max-shard-size SIZE] [--format NAME]",
+      "Writes a model folder again as safetensors: with weights of another type, in shards of "
+      "another size, or from .bin files. Everything else in the folder stays. Memory does not "
+      "grow with the model. Plugins add formats of files to read and to write.");
+  declared.positional("DIR", folder, "the model folder, or a hub id that is in the local cache")
       .value("output", output, "the folder to write", /*required=*/true)
       .value("dtype", dtype, "float32, bfloat16, float16 (or f32, bf16, f16); keep: as they are")
       .value("max-shard-size", shard_size, "a file of weights is closed before it passes this")
+      .value("format", to,
+             "of the weights written: safetensors (the default), or a CheckpointFormat of a plugin")
+      .value("from", from,
+             "the component that reads the weights, a CheckpointFormat (default: by the files)")
       .flag("overwrite", options.overwrite, "replace what is in the output folder")
-      .flag("json", json, "print the report as JSON")
-      .parse(arguments);
+      .flag("json", json, "print the report as JSON");
+  add_plugin_options(declared, plugins);
+  declared.parse(arguments);
   options.dtype = parse_dtype(dtype);
   options.max_shard_bytes = parse_size(shard_size);
-  const formats::FolderConversionReport report =
-      formats::convert_folder(config::resolve_model_path(folder), output, options);
+  const std::string source = config::resolve_model_path(folder);
+  options.foreign = foreign_weights(source, from, to, plugins, host);
+  const formats::FolderConversionReport report = formats::convert_folder(source, output, options);
   if (json) {
     Table table;
     table.set("folder", output);

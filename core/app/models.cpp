@@ -131,7 +131,7 @@ int run_models(const std::vector<std::string>& arguments) {
   table.set("json", json);
   table.set("capabilities-only", action == "capabilities");
   request.options = std::move(table);
-  add_model(request, catalog, folder, {.provider = provider, .config = {}});
+  add_model(request, catalog, folder, {.provider = provider});
   return run_engine(std::move(request), catalog);
 }
 

@@ -24,6 +24,13 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
       .field("provider", &ModelConfig::provider,
              "the component that builds the model, as vendor.name/component; empty: the one that "
              "serves the architecture in config.json")
+      .field(
+          "tokenizer", &ModelConfig::tokenizer,
+          "the component that reads the tokenizer, a TokenizerFormat; empty: by the files in the "
+          "folder")
+      .field("checkpoint_format", &ModelConfig::checkpoint_format,
+             "the component that reads the weights, a CheckpointFormat; empty: by the files in the "
+             "folder")
       .field("task", &ModelConfig::task,
              "what stands on the decoder; auto: by the architecture in config.json. "
              "sequence_classification gives each text num_labels scores (one: a reward or a "

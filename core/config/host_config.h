@@ -25,6 +25,8 @@ struct ModelConfig {
   std::string path;
   bool from_config = false;
   std::string provider;
+  std::string tokenizer;
+  std::string checkpoint_format;
   std::string task = "auto";
   std::map<std::string, Value> config;  ///< overrides of config.json
   std::string dtype = "auto";

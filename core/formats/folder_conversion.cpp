@@ -113,9 +113,11 @@ bool ties_allowed(const Value& config) {
 }
 
 /// Everything but weights and config.json.
-void copy_others(const fs::path& source, const OutputFolder& output) {
+void copy_others(const fs::path& source, const OutputFolder& output,
+                 const std::vector<std::string>& weights) {
   for (const fs::directory_entry& entry : fs::directory_iterator(source)) {
     const std::string name = entry.path().filename().string();
+    if (std::find(weights.begin(), weights.end(), entry.path().string()) != weights.end()) continue;
     if (name == "config.json" || (is_weights_file(name) && !entry.is_directory())) continue;
     std::error_code error;
     fs::copy(entry.path(), output / name, fs::copy_options::recursive, error);
@@ -148,7 +150,10 @@ FolderConversionReport convert_folder(const std::string& source, const std::stri
                         .where = config_path,
                         .hint = "convert without --dtype, which changes the shards alone"});
   }
-  const CheckpointReader checkpoint(source);
+  const ForeignWeights& foreign = options.foreign;
+  const CheckpointReader checkpoint =
+      foreign.reader == nullptr ? CheckpointReader(source)
+                                : CheckpointReader(source, foreign.files, *foreign.reader);
   checkpoint.verify();
   FolderConversionReport report;
   if (ties_allowed(config)) report.tied = tied_names(checkpoint);
@@ -161,13 +166,16 @@ FolderConversionReport convert_folder(const std::string& source, const std::stri
   OutputFolder output(target,
                       options.overwrite ? anything : std::function<bool(const std::string&)>());
   if (options.dtype) set_dtype(config, *options.dtype, true);
-  write_safetensors_sharded(output.path(), sources, {{"format", "pt"}},
-                            {.max_shard_bytes = options.max_shard_bytes});
+  if (foreign.writer != nullptr)
+    foreign.writer->write(output / foreign.file_name, sources, {{"format", "pt"}});
+  else
+    write_safetensors_sharded(output.path(), sources, {{"format", "pt"}},
+                              {.max_shard_bytes = options.max_shard_bytes});
   if (options.dtype)
     write_file_atomically(output / "config.json", dump_json(config, 2) + "\n");
   else
     fs::copy_file(config_path, output / "config.json");
-  copy_others(source, output);
+  copy_others(source, output, foreign.files);
   output.publish();
   for (const fs::directory_entry& entry : fs::directory_iterator(target))
     report.files.push_back(entry.path().filename().string());

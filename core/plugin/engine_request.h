@@ -20,6 +20,10 @@ struct ChosenComponent {
 /// where they can run are under keys that go on with a dot.
 inline constexpr const char* kKernelsSection = "kernels";
 
+/// The formats of a model's files, where a plugin reads them: after the model's section.
+inline constexpr const char* kTokenizerFormat = ".tokenizer";
+inline constexpr const char* kCheckpointFormat = ".checkpoint_format";
+
 /// The section of an adapter that is switched by name.
 inline std::string adapter_section(const std::string& name) { return "peft=" + name; }
 

@@ -11,6 +11,8 @@ namespace espalier::plugin {
 struct ProviderChoice {
   std::string provider;  ///< "vendor.name/component" or its short name; empty: found by config.json
   Value config;          ///< overrides of config.json, see with_config_overrides; null: none
+  std::string tokenizer;          ///< a TokenizerFormat; empty: found by the folder's files
+  std::string checkpoint_format;  ///< likewise a CheckpointFormat
 };
 
 /// The ModelProvider that serves a model folder, by the `architectures` of its config.json, or by

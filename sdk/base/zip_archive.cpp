@@ -30,7 +30,8 @@ ZipArchive::ZipArchive(std::span<const std::byte> bytes, std::string where)
 }
 
 void ZipArchive::refuse(const std::string& what, const std::string& found) const {
-  throw_bad_input("the zip archive " + what, found, "a file as torch.save writes it", where_,
+  throw_bad_input("the zip archive " + what, found,
+                  "an archive without compression, as torch.save and numpy.savez write it", where_,
                   "the file is damaged or was not downloaded completely: fetch it again");
 }
 

@@ -96,9 +96,12 @@ void check_model_capabilities(const Subject& subject, Report& report) {
   });
   for (const auto& [name, present] : seen) {
     if (present && !claims(name.c_str()))
-      report.fail("it can do '" + name + "' and does not say so");
+      report.fail("it can do '" + name + "' and does not say so", {}, {},
+                  "add it to property(\"capabilities\", ...), or runs that need it are refused");
     if (!present && claims(name.c_str()))
-      report.fail("it claims '" + name + "', and no config of its sample has it");
+      report.fail("it claims '" + name + "', and no config of its sample has it", {}, {},
+                  "take it out of property(\"capabilities\", ...), or give such a config in "
+                  "conformance.json");
   }
 }
 

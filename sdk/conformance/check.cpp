@@ -9,11 +9,13 @@ namespace {
 
 const std::map<std::string_view, std::span<const Check> (*)()>& checks_by_interface() {
   static const std::map<std::string_view, std::span<const Check> (*)()> kChecks = {
-      {"Adapter", adapter_checks},           {"Dataset", dataset_checks},
+      {"Adapter", adapter_checks},           {"CheckpointFormat", checkpoint_checks},
+      {"CommBackend", communication_checks}, {"Dataset", dataset_checks},
       {"KernelPack", kernel_checks},         {"Loss", loss_checks},
       {"LrScheduler", schedule_checks},      {"ModelProvider", model_checks},
       {"Objective", objective_checks},       {"Optimizer", optimizer_checks},
       {"ParallelStrategy", strategy_checks}, {"Quantizer", quantizer_checks},
+      {"TokenizerFormat", tokenizer_checks},
   };
   return kChecks;
 }

@@ -124,7 +124,7 @@ Training train_as_rank(const Subject& subject, World& world) {
 
 std::vector<Training> train_as_world(const Subject& subject, int size) {
   std::vector<Training> outcomes(static_cast<std::size_t>(size));
-  run_ranks(size, [&](World& world) {
+  ThreadWorld(size).run([&](World& world) {
     outcomes[static_cast<std::size_t>(world.rank())] = train_as_rank(subject, world);
   });
   return outcomes;

@@ -7,6 +7,7 @@
 #include "espalier/nn/decoder_model.h"
 #include "espalier/nn/kv_cache.h"
 #include "espalier/nn/linear.h"
+#include "espalier/sdk/capabilities.h"
 #include "espalier/sdk/plugin.h"
 
 namespace espalier {
@@ -196,6 +197,9 @@ void register_components(Registrar& registrar) {
   add<Provider<ForgetsCache>>(registrar, "forgets_cache", "model.cache");
   add<Provider<WrongGradient>>(registrar, "wrong_gradient", "model.gradient");
   add<Provider<UnusedWeight>>(registrar, "unused_weight", "model.every_weight");
+  registrar.add<ModelProvider, Provider<Wrapped>>("claims_experts", "Breaks one promise.")
+      .property("violates", "model.capabilities")
+      .property("capabilities", decoder_capabilities({capability::kExperts}));
   add<Provider<Float32Only>>(registrar, "float32_only", "model.low_precision");
 }
 

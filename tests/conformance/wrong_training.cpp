@@ -52,6 +52,11 @@ class Drifts final : public Sound {
   }
 };
 
+class SamePoint final : public Sound {
+  bool has_eval_point() const override { return true; }
+  void to_eval_point(OptimizerUpdate&) override {}
+};
+
 class OwnRate final : public Sound {
   void update(OptimizerUpdate& update) override {
     if (update.lr == 0) return;
@@ -157,6 +162,7 @@ void register_components(Registrar& registrar) {
   add<Optimizer, ChangesACopy>(registrar, "changes_a_copy", "optimizer.updates");
   add<Optimizer, Drifts>(registrar, "drifts", "optimizer.still");
   add<Optimizer, OwnRate>(registrar, "own_rate", "optimizer.scheduled_rate");
+  add<Optimizer, SamePoint>(registrar, "same_point", "optimizer.eval_point");
   add<Optimizer, HiddenCounter>(registrar, "hidden_counter", "optimizer.resume");
   add<Optimizer, WholeGroup>(registrar, "whole_group", "optimizer.grouping");
   add<Optimizer, Climbs>(registrar, "climbs", "optimizer.descent");

@@ -129,5 +129,17 @@ INSTANTIATE_TEST_SUITE_P(Files, GgufImport,
                                            "llama_q6_k", "llama_k_mix"),
                          [](const auto& info) { return std::string(info.param); });
 
+TEST(Doctor, TriesOutWhatComputesAndTalks) {
+  const auto result = run_espalier({"plugins", "doctor", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Value document = parse_json(result.out);
+  const Value& machine = *document.find("machine");
+  for (const char* fact : {"libtorch", "libtorch_version", "instruction_set", "matrix_products",
+                           "allocator", "cpu_features", "cuda", "collectives", "open_files_limit"})
+    EXPECT_NE(machine.find(fact), nullptr) << fact;
+  const std::string& collectives = machine.find("collectives")->as_string();
+  EXPECT_NE(collectives.find("agreed through Gloo"), std::string::npos) << collectives;
+}
+
 }  // namespace
 }  // namespace espalier

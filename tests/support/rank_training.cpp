@@ -13,8 +13,8 @@
 #include "engine/train/train_step.h"
 #include "espalier/base/json.h"
 #include "espalier/base/random.h"
+#include "espalier/conformance/thread_world.h"
 #include "fixture_path.h"
-#include "support/thread_world.h"
 
 namespace espalier::testing {
 namespace {
@@ -172,7 +172,7 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
 std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTraining& setting,
                                     int ranks) {
   std::mutex making;
-  ThreadWorld world(ranks);
+  conformance::ThreadWorld world(ranks);
   std::vector<RankResult> results(static_cast<std::size_t>(ranks));
   world.run([&](World& rank) {
     at::set_num_threads(1);

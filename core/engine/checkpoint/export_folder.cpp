@@ -104,6 +104,10 @@ void copy_companions(const LoadedModel& loaded, const fs::path& folder,
     if (name != without && fs::exists(source))
       write_file_atomically((folder / name).string(), read_file(source.string()));
   }
+  for (const std::string& path : loaded.tokenizer_files) {
+    const std::string copy = (folder / fs::path(path).filename()).string();
+    if (!fs::exists(copy)) write_file_atomically(copy, read_file(path));
+  }
 }
 
 }  // namespace espalier

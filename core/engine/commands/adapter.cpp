@@ -20,9 +20,10 @@ int extract(const EngineCall& call) {
   ModelLoadOptions options;
   options.dtype = "float32";
   const std::shared_ptr<ModelProvider> provider = call.create<ModelProvider>("model");
+  const LoadedModel tuned = load_model(*provider, call.text("tuned"), options);
+  options.files = model_files(call);
   const LoadedModel loaded =
       load_model(*provider, call.text("model"), options, call.adapter("peft"));
-  const LoadedModel tuned = load_model(*provider, call.text("tuned"), options);
   const double left_over = loaded.adapter->extract(*loaded.model, *tuned.model);
   export_adapter(loaded, call.text("output"), loaded.folder);
   std::printf("adapter in %s; %.2f %% of the difference (Frobenius norm) is left over\n",
@@ -39,6 +40,7 @@ int run_adapter(const EngineCall& call) {
   if (action == "extract") return extract(call);
   ModelLoadOptions options;
   if (const std::string dtype = call.text("dtype"); !dtype.empty()) options.dtype = dtype;
+  options.files = model_files(call);
   const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
                                         options, call.adapter("peft"));
   if (action == "merge")

@@ -41,6 +41,8 @@ int run_conformance(const EngineCall& call) {
   subject.sample = call.option("sample");
   if (const Value* claims = component.properties.find("capabilities"))
     subject.capabilities = *claims;
+  subject.serves = component.serves;
+  subject.properties = component.properties;
   subject.folder = call.text("folder");
   subject.seed = static_cast<std::uint64_t>(call.option("seed").as_int());
   conformance::Report report;

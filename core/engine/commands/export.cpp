@@ -17,6 +17,7 @@ int run_export(const EngineCall& call) {
   ModelLoadOptions options;
   options.dtype = recipe.find_path("model.dtype")->as_string();
   options.device = "cpu";
+  options.files = model_files(call);
   options.random_weights = recipe.find_path("model.from_config")->as_bool();
   options.config = *recipe.find_path("model.config");
   options.task = recipe.find_path("model.task")->as_string();

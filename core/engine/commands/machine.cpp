@@ -12,6 +12,7 @@
 
 #include "engine/commands/engine_command.h"
 #include "engine/memory/caching_allocator.h"
+#include "engine/parallel/loopback_check.h"
 #include "espalier/sdk/fingerprint.h"
 
 namespace espalier {
@@ -50,6 +51,7 @@ int run_machine(const EngineCall& call) {
   facts.set("instruction_set", instruction_set());
   facts.set("matrix_products", std::string(rate));
   facts.set("allocator", allocator());
+  facts.set("collectives", loopback_check());
   facts.set("cuda", at::globalContext().hasCUDA() ? "a GPU can be used" : "none found");
   *call.request.answer = std::move(facts);
   return 0;

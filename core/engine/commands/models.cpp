@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/commands/engine_command.h"
+#include "engine/run/model_files.h"
 #include "engine/run/model_inspection.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
@@ -11,7 +12,6 @@
 #include "espalier/sdk/capabilities.h"
 #include "plugin/capabilities.h"
 #include "text/chat_template_loader.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
@@ -25,11 +25,12 @@ struct Capability {
 };
 
 /// A line on the tokenizer of the folder; problems go to `problems`.
-std::string tokenizer_line(const std::string& folder, std::int64_t rows,
+std::string tokenizer_line(const EngineCall& call, std::int64_t rows,
                            std::vector<std::string>& problems) {
-  if (!text::has_tokenizer(folder)) return "none";
+  const std::string folder = call.text("model");
   try {
-    const auto tokenizer = text::load_tokenizer(folder);
+    const auto tokenizer = model_tokenizer(call);
+    if (tokenizer == nullptr) return "none";
     const std::int64_t size = tokenizer->vocab_size();
     if (rows > 0 && size > rows)
       problems.push_back("the tokenizer has ids up to " + std::to_string(size - 1) +
@@ -167,10 +168,11 @@ void print(const plugin::ComponentRef& provider, const ModelInspection& model,
 int run_models_inspect(const EngineCall& call) {
   const std::string folder = call.text("model");
   const plugin::ComponentRef& provider = call.request.components.at("model").component;
-  const ModelInspection model = inspect_model(*call.create<ModelProvider>("model"), folder);
+  const ModelInspection model =
+      inspect_model(*call.create<ModelProvider>("model"), folder, model_files(call));
   const std::vector<Capability> capabilities = capabilities_of(provider, model);
   std::vector<std::string> problems = model.problems;
-  const std::string tokenizer = tokenizer_line(folder, model.shape.vocab_size, problems);
+  const std::string tokenizer = tokenizer_line(call, model.shape.vocab_size, problems);
   const std::string chat_template = template_line(folder, problems);
   const bool brief = call.flag("capabilities-only");
   if (call.flag("json")) {

@@ -47,6 +47,7 @@ int run_parity(const EngineCall& call) {
     options.dtype = dtype;
     options.compute_dtype = dtype;
     options.device = call.text("device");
+    options.files = model_files(call);
     return load_model(*provider, call.text("model"), options, call.adapter("peft"));
   };
   const std::vector<ParityRow> rows =

@@ -2,11 +2,11 @@
 #include "engine/commands/engine_command.h"
 #include "engine/data/data_recognition.h"
 #include "engine/data/data_report.h"
+#include "engine/run/model_files.h"
 #include "engine/run/model_inspection.h"
 #include "engine/run/recipe_draft.h"
 #include "espalier/base/error.h"
 #include "text/chat_template_loader.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
@@ -44,10 +44,8 @@ DataReport look_at(const EngineCall& call, const DraftFacts& facts) {
   const std::shared_ptr<Dataset> dataset = call.host.create<Dataset>(component, settings);
   DatasetContext context;
   const std::string folder = call.text("model");
-  if (text::has_tokenizer(folder)) {
-    context.tokenizer = text::load_tokenizer(folder);
-    context.chat_template = text::load_chat_template(folder);
-  }
+  context.tokenizer = model_tokenizer(call);
+  if (context.tokenizer != nullptr) context.chat_template = text::load_chat_template(folder);
   context.model_folder = folder;
   context.seed = kSeed;
   context.note = [](const std::string&) {};
@@ -70,7 +68,8 @@ int run_recipe_new(const EngineCall& call) {
   facts.output = call.text("output");
   facts.adapter = call.text("adapter-name");
   facts.has_lr = call.flag("has-lr");
-  facts.inspection = inspect_model(*call.create<ModelProvider>("model"), call.text("model"));
+  facts.inspection =
+      inspect_model(*call.create<ModelProvider>("model"), call.text("model"), model_files(call));
   const std::vector<DataPattern> patterns = patterns_of(call);
   facts.sketch = sketch_data(facts.data, patterns);
   facts.pattern = recognise(facts.sketch, patterns, facts.data);

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "engine/commands/engine_command.h"
+#include "engine/run/model_files.h"
 #include "engine/run/model_loader.h"
 #include "engine/run/score_task.h"
 #include "espalier/base/error.h"
@@ -106,7 +107,9 @@ void print_scores(const Tokenizer& tokenizer, const std::vector<std::int32_t>& i
 }
 
 int score_texts(const EngineCall& call, Model& model) {
-  const std::shared_ptr<const Tokenizer> tokenizer = text::load_tokenizer(call.text("model"));
+  std::shared_ptr<const Tokenizer> tokenizer = model_tokenizer(call);
+  if (tokenizer == nullptr)
+    tokenizer = text::load_tokenizer(call.text("model"));  // says what lacks
   for (const std::string& text : read_texts(call)) {
     const std::vector<std::int32_t> ids = tokenizer->encode(text, true);
     print_scores(*tokenizer, ids, token_log_probabilities(model, ids), call.flag("json"));
@@ -122,6 +125,7 @@ int run_score(const EngineCall& call) {
   options.dtype = call.text("dtype").empty() ? "auto" : call.text("dtype");
   options.compute_dtype = call.text("dtype").empty() ? "float32" : call.text("dtype");
   options.device = call.text("device");
+  options.files = model_files(call);
   if (!call.text("task").empty()) options.task = call.text("task");
   options.token_head = plugin::token_head_of(call.request.components.at("model").component);
   const bool is_text = call.option("input").is_null();

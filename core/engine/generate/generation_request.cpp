@@ -2,11 +2,11 @@
 
 #include <filesystem>
 
+#include "engine/run/model_files.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/base/suggest.h"
 #include "text/chat_template_loader.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
@@ -43,10 +43,8 @@ std::set<std::int64_t> stop_ids_of(const LoadedModel& loaded) {
 GenerationRequest::GenerationRequest(const EngineCall& call) : folder_(call.text("model")) {
   read_options(call);
   options_.check();
-  if (text::has_tokenizer(folder_)) {
-    tokenizer_ = text::load_tokenizer(folder_);
-    chat_ = text::load_chat_template(folder_);
-  }
+  tokenizer_ = model_tokenizer(call);
+  if (tokenizer_ != nullptr) chat_ = text::load_chat_template(folder_);
   if (!stops_.empty()) need_tokenizer();
   if (!stops_.empty() && options_.num_beams > 1) {
     throw_bad_input("stop strings and beams don't go together", {}, "one of --stop and --num-beams",
@@ -58,6 +56,7 @@ GenerationRequest::GenerationRequest(const EngineCall& call) : folder_(call.text
     load_options.compute_dtype = dtype;
   }
   load_options.device = call.text("device");
+  load_options.files = model_files(call);
   if (const Value& named = call.option("adapters"); !named.is_null()) {
     for (const auto& [name, folder] : named.as_table()) {
       std::shared_ptr<Adapter> adapter = call.create<Adapter>(adapter_section(name));

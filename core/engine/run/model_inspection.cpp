@@ -80,8 +80,10 @@ class Parts {
   std::set<const Parameter*> head_;
 };
 
-void inspect_weights(const std::string& folder, Model& model, ModelInspection& result) {
-  const CheckpointReader checkpoint(folder);
+void inspect_weights(const std::string& folder, const ModelFiles& files, Model& model,
+                     ModelInspection& result) {
+  const std::unique_ptr<CheckpointReader> opened = open_checkpoint(folder, files);
+  const CheckpointReader& checkpoint = *opened;
   std::map<std::string, std::int64_t> elements;
   for (const std::string& name : checkpoint.names()) {
     const TensorInfo& info = checkpoint.at(name);
@@ -97,7 +99,8 @@ void inspect_weights(const std::string& folder, Model& model, ModelInspection& r
 
 }  // namespace
 
-ModelInspection inspect_model(const ModelProvider& provider, const std::string& folder) {
+ModelInspection inspect_model(const ModelProvider& provider, const std::string& folder,
+                              const ModelFiles& files) {
   const Value config = read_model_config(folder);
   if (const std::string reason = provider.accepts(config); !reason.empty()) {
     throw Error(Problem{ErrorCode::kUnsupported,
@@ -125,7 +128,7 @@ ModelInspection inspect_model(const ModelProvider& provider, const std::string& 
       result.linear_width += dimension.size();
   }
   try {
-    inspect_weights(folder, *model, result);
+    inspect_weights(folder, files, *model, result);
   } catch (const Error& error) {
     for (const Problem& problem : error.problems()) result.problems.push_back(problem.to_string());
   }

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/run/model_files.h"
 #include "engine/run/model_loader.h"
 
 namespace espalier {
@@ -35,6 +36,7 @@ struct ModelInspection {
 
 /// Builds the model on the meta device and reads config.json and the headers of the weights. Throws
 /// Error when the model can't be built.
-ModelInspection inspect_model(const ModelProvider& provider, const std::string& folder);
+ModelInspection inspect_model(const ModelProvider& provider, const std::string& folder,
+                              const ModelFiles& files);
 
 }  // namespace espalier

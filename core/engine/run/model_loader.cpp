@@ -177,10 +177,11 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
                         folder + "/config.json",
                         {}});
   }
+  loaded.tokenizer_files = options.files.tokenizer_files;
   std::shared_ptr<const CheckpointReader> checkpoint;
   if (!options.random_weights) {
     refuse_quantised(loaded.config, folder + "/config.json");
-    checkpoint = std::make_shared<const CheckpointReader>(folder);
+    checkpoint = open_checkpoint(folder, options.files);
   }
   const CheckpointReader* weights = checkpoint.get();
   build(provider, options, weights, loaded);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/run/model_files.h"
 #include "engine/run/task.h"
 #include "espalier/base/checkpoint_reader.h"
 #include "espalier/base/value.h"
@@ -37,6 +38,7 @@ struct ModelLoadOptions {
   /// Parameters stay on the meta device, in their dtype: see LoadedModel::source. Not with adapters
   /// and quantizers, which look at values.
   bool without_values = false;
+  ModelFiles files;
 };
 
 /// A model with values, and where it came from.
@@ -52,6 +54,7 @@ struct LoadedModel {
   std::int64_t num_labels = 0;  ///< of a classifier
   std::string attention;        ///< the implementation, and why it
   std::string attention_reason;
+  std::vector<std::string> tokenizer_files;    ///< see ModelFiles
   std::vector<std::string> notes;              ///< what the user should know of how it was loaded
   std::shared_ptr<Adapter> adapter;            ///< attached to the model; nullptr without one
   std::shared_ptr<const WeightSource> source;  ///< of a model that was loaded without values

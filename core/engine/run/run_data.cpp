@@ -7,12 +7,12 @@
 
 #include "engine/data/collate.h"
 #include "engine/data/token_cache.h"
+#include "engine/run/model_files.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
 #include "espalier/data/sample_length.h"
 #include "espalier/data/token_file.h"
 #include "text/chat_template_loader.h"
-#include "text/tokenizer_loader.h"
 
 namespace espalier {
 namespace {
@@ -85,6 +85,13 @@ class DatasetOpener {
                      dump_json(chosen.config),
                      std::to_string(settings_.run.seed),
                      std::to_string(settings_.packed_sequence.packed_sequence_size)};
+    const auto format = call_.request.components.find(std::string("model") + kTokenizerFormat);
+    if (format != call_.request.components.end()) {
+      const auto& reader = format->second.component.plugin->manifest;
+      options.texts.push_back(reader.id + " " + reader.version);
+      for (const std::string& file : model_files(call_).tokenizer_files)
+        options.files.push_back(file);
+    }
     return options;
   }
 
@@ -101,10 +108,8 @@ RunData open_data(const EngineCall& call, const RunSettings& settings, bool quie
                   bool makes_caches) {
   RunData data;
   const std::string folder = call.text("model");
-  if (text::has_tokenizer(folder)) {
-    data.tokenizer = text::load_tokenizer(folder);
-    data.chat_template = text::load_chat_template(folder);
-  }
+  data.tokenizer = model_tokenizer(call);
+  if (data.tokenizer != nullptr) data.chat_template = text::load_chat_template(folder);
   const auto note = [quiet](const std::string& line) {
     if (!quiet) std::fprintf(stderr, "%s\n", line.c_str());
   };

@@ -58,6 +58,7 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   options.compute_dtype = settings_.model.compute_dtype;
   options.device = settings_.run.device;
   options.random_weights = settings_.model.from_config;
+  options.files = model_files(call);
   options.seed = static_cast<std::uint64_t>(settings_.run.seed);
   Table overrides;
   for (const auto& [key, value] : settings_.model.config) overrides.set(key, value);
@@ -154,6 +155,7 @@ void TrainingRun::load_teacher(const EngineCall& call) {
   ModelLoadOptions options;
   options.dtype = settings_.teacher_model.dtype;
   options.compute_dtype = settings_.teacher_model.compute_dtype;
+  options.files = model_files(call, "teacher_model");
   teacher_ =
       load_model(*call.create<ModelProvider>("teacher_model"), call.text("teacher"), options);
   for (const auto& parameter : teacher_.model->parts().parameters) parameter->set_trainable(false);
