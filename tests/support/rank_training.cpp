@@ -101,7 +101,9 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
                                                            : parse_json(setting.loss_options));
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
-  // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
+  // Gradients that are zero but for rounding (gpt2's key bias, biases and matrices that start at
+  // zero) would be blown up by Adam.
+  const bool plain = setting.model == "gpt2" || !setting.config.empty() || !setting.adapter.empty();
   Table rate;
   rate.set("lr", 1e-3);
   if (setting.optimizer == "adamw_8bit") {
@@ -109,7 +111,7 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
     rate.set("block_size", 96);  // no divisor of a row
   }
   const auto rule = setting.optimizer.empty()
-                        ? library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw")
+                        ? library.create<Optimizer>(plain ? "sgd" : "adamw")
                         : library.create<Optimizer>(setting.optimizer, Value(std::move(rate)));
   std::shared_ptr<ParallelStrategy> strategy;
   if (world != nullptr)

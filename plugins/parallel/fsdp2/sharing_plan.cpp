@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 #include <unordered_set>
 
@@ -151,25 +152,24 @@ class PlanBuilder {
     return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
   }
 
-  /// Patterns are compared with names of one layer: the numbers differ anyway.
+  /// Names with '*' for numbers come first where the pattern has one.
   static std::string nearest(const std::string& pattern, const std::vector<std::string>& names) {
-    std::string hint = did_you_mean(pattern, names);
-    if (!hint.empty()) return hint;
-    std::vector<std::string> starred;
+    std::set<std::string> starred;
     for (const std::string& name : names) {
-      std::string& last = starred.emplace_back();
-      for (std::size_t i = 0; i < name.size(); ++i) {
-        const bool digit = std::isdigit(static_cast<unsigned char>(name[i])) != 0;
-        if (!digit)
-          last += name[i];
-        else if (last.empty() || last.back() != '*')
-          last += '*';
+      std::string general;
+      for (const char letter : name) {
+        if (std::isdigit(static_cast<unsigned char>(letter)) == 0)
+          general += letter;
+        else if (!general.ends_with('*'))
+          general += '*';
       }
+      starred.insert(general);
     }
-    std::sort(starred.begin(), starred.end());
-    starred.erase(std::unique(starred.begin(), starred.end()), starred.end());
-    hint = did_you_mean(pattern, starred);
-    return hint.empty() ? "its modules are " + join_names(starred) : hint;
+    const std::vector<std::string> general(starred.begin(), starred.end());
+    std::string hint;
+    if (pattern.find('*') == std::string::npos) hint = did_you_mean(pattern, names);
+    if (hint.empty()) hint = did_you_mean(pattern, general);
+    return hint.empty() ? "its modules are " + join_names(general) : hint;
   }
 
   void set_style(Entry& entry, SharingStyle style, const std::string& name,
