@@ -145,7 +145,8 @@ void compare_outcomes(Report& report, const std::string& where, const Training& 
                     expected.losses[i], "sum_over_data adds up over ranks with different rows");
     compare_numbers(report, at + ": another gradient norm than one process", actual.norms[i],
                     expected.norms[i],
-                    "every element of the model counts once, whatever ranks hold it");
+                    "every element of the model counts once, whatever ranks hold it, and "
+                    "its gradient is a sum over ranks");
     if (report.outcome() == Outcome::kFail) return;
   }
   for (std::size_t i = 0; i < expected.values.size(); ++i) {

@@ -92,7 +92,7 @@ class {{Name}} final : public espalier::TokenizerFormat {
       const std::size_t end = std::min(text.find('\n', at), text.size());
       words.push_back(text.substr(at, end - at));
       if (words.back().empty() || !espalier::is_valid_utf8(words.back()))
-        espalier::throw_bad_input("a line is no word of UTF-8", words.back(), "a word",
+        espalier::throw_bad_input("a line is no word of UTF-8", {}, "a word",
                                   files.file + ":" + std::to_string(words.size()));
       at = end + 1;
     }
