@@ -59,13 +59,26 @@ Value options_of(const std::string& text) {
   return table;
 }
 
+std::shared_ptr<Optimizer> make_rule(ComponentLibrary& library, const RankTraining& setting) {
+  // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
+  if (setting.optimizer.empty())
+    return library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw");
+  Table options;
+  options.set("lr", 1e-3);
+  if (setting.optimizer == "adamw_8bit") {
+    options.set("min_8bit_size", 1024);
+    options.set("block_size", 96);  // no divisor of a row
+  }
+  return library.create<Optimizer>(setting.optimizer, Value(std::move(options)));
+}
+
 double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
 
 /// The model, with its adapter, whose type is taken out of its settings.
 LoadedModel load(ComponentLibrary& library, const RankTraining& setting, bool in_parts,
                  std::shared_ptr<Adapter>& adapter) {
   ModelLoadOptions options;
-  options.without_values = in_parts && setting.adapter.empty();
+  options.without_values = in_parts;
   options.dtype = setting.dtype;
   if (!setting.config.empty()) {
     options.config = parse_json(setting.config);
@@ -87,30 +100,22 @@ LoadedModel load(ComponentLibrary& library, const RankTraining& setting, bool in
 void PrintTo(const RankTraining& setting, std::ostream* out) {
   *out << setting.strategy << " {" << setting.options << "} " << setting.model << setting.config
        << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options
-       << " " << setting.optimizer;
+       << setting.optimizer;
 }
 
 RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
                       World* world) {
   std::unique_lock lock(making);  // a library is for one thread at a time
   std::shared_ptr<Adapter> adapter;
-  const bool in_parts = world != nullptr && world->size() > 1 && setting.strategy == "fsdp2";
+  const bool in_parts = world != nullptr && world->size() > 1 && setting.strategy == "fsdp2" &&
+                        setting.adapter.empty();
   LoadedModel loaded = load(library, setting, in_parts, adapter);
   const auto loss = library.create<Loss>(setting.loss, setting.loss_options.empty()
                                                            ? Value(Table())
                                                            : parse_json(setting.loss_options));
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
-  // The key bias of gpt2 has a gradient that is zero but for rounding: Adam would blow that up.
-  Table rate;
-  rate.set("lr", 1e-3);
-  if (setting.optimizer == "adamw_8bit") {
-    rate.set("min_8bit_size", 1024);
-    rate.set("block_size", 96);  // no divisor of a row
-  }
-  const auto rule = setting.optimizer.empty()
-                        ? library.create<Optimizer>(setting.model == "gpt2" ? "sgd" : "adamw")
-                        : library.create<Optimizer>(setting.optimizer, Value(std::move(rate)));
+  const auto rule = make_rule(library, setting);
   std::shared_ptr<ParallelStrategy> strategy;
   if (world != nullptr)
     strategy = library.create<ParallelStrategy>(setting.strategy, options_of(setting.options));

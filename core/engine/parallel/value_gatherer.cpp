@@ -16,13 +16,22 @@ std::int64_t ValueGatherer::tell(std::int64_t index) {
   return number.item<std::int64_t>();
 }
 
+at::Tensor ValueGatherer::value(std::size_t index) {
+  const auto wanted = static_cast<std::int64_t>(index);
+  if (kept_index_ == wanted) return kept_;
+  kept_.reset();
+  tell(wanted);
+  kept_ = strategy_.full_value(*parameters_[index]).detach();
+  kept_index_ = wanted;
+  return kept_;
+}
+
 at::Tensor ValueGatherer::value(const Parameter& parameter) {
   const auto place =
       std::find_if(parameters_.begin(), parameters_.end(),
                    [&](const auto& candidate) { return candidate.get() == &parameter; });
   ESPALIER_ASSERT(place != parameters_.end(), "a parameter that no rank knows is asked for");
-  tell(place - parameters_.begin());
-  return strategy_.full_value(**place).detach();
+  return value(static_cast<std::size_t>(place - parameters_.begin()));
 }
 
 void ValueGatherer::finish() { tell(-1); }

@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "espalier/sdk/parallel_strategy.h"
@@ -15,10 +14,12 @@ namespace espalier {
 class ValueGatherer {
  public:
   ValueGatherer(World& world, ParallelStrategy& strategy,
-                std::vector<std::shared_ptr<Parameter>> parameters)
-      : world_(world), strategy_(strategy), parameters_(std::move(parameters)) {}
+                const std::vector<std::shared_ptr<Parameter>>& parameters)
+      : world_(world), strategy_(strategy), parameters_(parameters) {}
 
-  /// On rank 0: the whole of one of the parameters.
+  /// On rank 0: the whole of parameter `index`. The last one asked for is kept.
+  at::Tensor value(std::size_t index);
+  /// Of one of the parameters.
   at::Tensor value(const Parameter& parameter);
   /// On rank 0: lets the others go.
   void finish();
@@ -30,7 +31,9 @@ class ValueGatherer {
 
   World& world_;
   ParallelStrategy& strategy_;
-  std::vector<std::shared_ptr<Parameter>> parameters_;
+  const std::vector<std::shared_ptr<Parameter>>& parameters_;
+  std::int64_t kept_index_ = -1;
+  at::Tensor kept_;
 };
 
 }  // namespace espalier

@@ -164,23 +164,21 @@ std::string TrainingRun::base_name() const {
   return fs::is_directory(settings_.model.path) ? model_.folder : settings_.model.path;
 }
 
-/// A model is written by all ranks, an adapter, which is small, by the first.
+/// A model is written by all ranks, an adapter by the first, to which the others hand it over.
 void TrainingRun::export_result(const std::string& folder) {
+  const bool adapted = model_.adapter != nullptr;
   if (world_.size() == 1) {
-    model_.adapter != nullptr ? export_adapter(model_, folder, base_name())
-                              : export_model(model_, folder);
-  } else if (model_.adapter != nullptr) {
-    export_adapter_of_ranks(folder);
-  } else {
-    export_from_ranks(model_, folder, ranks_, *strategy_);
+    adapted ? export_adapter(model_, folder, base_name()) : export_model(model_, folder);
+    return;
   }
-}
-
-void TrainingRun::export_adapter_of_ranks(const std::string& folder) {
+  if (!adapted) {
+    export_from_ranks(model_, folder, ranks_, *strategy_);
+    return;
+  }
   std::vector<std::shared_ptr<Parameter>> parameters = model_.model->parts().parameters;
   const auto& added = model_.adapter->parameters();
   parameters.insert(parameters.end(), added.begin(), added.end());
-  ValueGatherer gatherer(world_, *strategy_, std::move(parameters));
+  ValueGatherer gatherer(world_, *strategy_, parameters);
   ranks_.on_all("exporting the adapter", [&] {
     if (!ranks_.is_first()) {
       gatherer.serve();

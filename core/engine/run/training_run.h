@@ -66,7 +66,6 @@ class TrainingRun {
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   void export_result(const std::string& folder);
-  void export_adapter_of_ranks(const std::string& folder);
   TrainingParts parts();
   /// Runs `work` on the parameters that are the result so far.
   void at_eval_point(const std::function<void()>& work);
