@@ -22,8 +22,9 @@ TEST_P(Strategies, LearnWhatOneRankLearns) {
   for (const testing::RankResult& result : results) {
     testing::expect_same_training(result, alone);
     // A rank reads what it holds, in the dtype of the files.
-    if (result.bytes_read > 0)
+    if (result.bytes_read > 0) {
       EXPECT_LE(result.bytes_read, result.own_elements * static_cast<std::int64_t>(sizeof(float)));
+    }
   }
   // What is sharded is held once by all ranks of a copy together.
   if (setting.strategy != "ddp" && ranks > 1) {
