@@ -16,8 +16,8 @@ struct TokenCacheOptions {
   /// and texts such as the dataset's config.
   std::vector<std::string> files;
   std::vector<std::string> texts;
-  bool makes_file = true;                             ///< false: another process of this host does
   std::function<void(const std::string& line)> note;  ///< told why a cache is not used
+  bool makes_file = true;                             ///< false: another process of this host does
 };
 
 /// The same samples out of a file that an earlier run left, mapped into memory. Where there is none
