@@ -240,7 +240,7 @@ def reshard(options, work):
         alone = Run(options, work / f"alone_{number}", steps=steps, every=half, distributed=DDP, optimizer=optimizer)
         curve = alone.train(1)
         for i, (name, (ranks, distributed)) in enumerate(ARRANGEMENTS.items()):
-            source = Run(options, work / f"{name}_{number}", steps=half, every=half, distributed=distributed, optimizer=optimizer)
+            source = Run(options, work / f"{name}_{number}", steps=steps, every=half, distributed=distributed, optimizer=optimizer)
             source.train(ranks)
             checkpoint = source.output / "checkpoints" / f"step-{half:08d}"
             for j, (other, (other_ranks, other_distributed)) in enumerate(ARRANGEMENTS.items()):

@@ -101,9 +101,10 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
                                                            : parse_json(setting.loss_options));
   const auto objective = library.create<Objective>("language_modeling");
   const auto schedule = library.create<LrScheduler>("constant");
-  // Gradients that are zero but for rounding (gpt2's key bias, biases and matrices that start at
+  // Gradients that are zero but for rounding (biases of keys, biases and matrices that start at
   // zero) would be blown up by Adam.
-  const bool plain = setting.model == "gpt2" || !setting.config.empty() || !setting.adapter.empty();
+  const bool plain = setting.model == "gpt2" || setting.model == "qwen2" ||
+                     !setting.config.empty() || !setting.adapter.empty();
   Table rate;
   rate.set("lr", 1e-3);
   if (setting.optimizer == "adamw_8bit") {

@@ -251,7 +251,7 @@ void Fsdp2::check(Model& model, ProblemList& problems) {
   const auto& linears = model.parts().linears;
   if (config_.tp_size > 1 &&
       std::any_of(linears.begin(), linears.end(), [](const nn::Linear* linear) {
-        return dynamic_cast<const nn::DenseWeight*>(&linear->storage()) == nullptr;
+        return at::isIntegralType(linear->weight()->value().scalar_type(), /*includeBool=*/true);
       }))
     problems.add({ErrorCode::kUnsupported, "ranks can't share quantised matrices",
                   "a section [quantization]", "tp_size = 1", "distributed.tp_size",
