@@ -207,6 +207,7 @@ void CheckpointStore::commit(const Save& save) {
   const int world = ranks_.world().size();
   if (world > 1) {
     std::vector<std::string> files;
+    files.reserve(static_cast<std::size_t>(world));
     for (int rank = 0; rank < world; ++rank) files.push_back(rank_file(rank, world));
     write_file_atomically(
         (fs::path(save.saving) / kManifestName).string(),

@@ -22,12 +22,14 @@ std::string dtype_plan(const LoadedModel& model) {
 }
 
 /// What the speed of a run on the CPU rests on.
-std::string speed_line() {
+std::string speed_line(const TrainingRun& run) {
   const std::vector<std::string> kernels = kernel_names();
   std::string line = "speed: matrix products by " + gemm_provider() + " on " +
                      std::to_string(at::get_num_threads()) + " threads, kernels: " +
                      (kernels.empty() ? "LibTorch's own" : join_names(kernels));
   if (CachingAllocator::installed()) line += ", memory kept between steps";
+  if (run.packed_tokens() > 0)
+    line += ", samples packed into rows of " + std::to_string(run.packed_tokens()) + " tokens";
   return line;
 }
 
@@ -50,7 +52,7 @@ int train_in(World& world, const EngineCall& call) {
     std::puts(dump_json(result).c_str());
   } else if (!quiet) {
     std::printf("%s\nattention: %s (%s)\n%s\nmemory plan: %s\n", dtype_plan(model).c_str(),
-                model.attention.c_str(), model.attention_reason.c_str(), speed_line().c_str(),
+                model.attention.c_str(), model.attention_reason.c_str(), speed_line(run).c_str(),
                 plan.to_string().c_str());
   }
   if (call.flag("dry-run")) {

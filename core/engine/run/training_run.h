@@ -55,6 +55,8 @@ class TrainingRun {
   MemoryPlan memory_plan();
   const LoadedModel& model() const { return model_; }
   std::int64_t total_steps() const { return total_steps_; }
+  /// Tokens of a row that samples are packed into; 0: a sample is a row.
+  std::int64_t packed_tokens() const { return settings_.packed_sequence.packed_sequence_size; }
 
  private:
   friend class TrainingLoop;
