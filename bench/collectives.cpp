@@ -30,7 +30,8 @@ double time_of(Communicator& ranks, const std::function<std::shared_ptr<Work>()>
     const auto start = steady_clock::now();
     call()->wait();
     ranks.barrier("end");
-    if (i > 0) seconds.push_back(std::chrono::duration<double>(steady_clock::now() - start).count());
+    if (i > 0)
+      seconds.push_back(std::chrono::duration<double>(steady_clock::now() - start).count());
   }
   std::nth_element(seconds.begin(), seconds.begin() + kRepetitions / 2, seconds.end());
   return seconds[kRepetitions / 2];
@@ -40,8 +41,8 @@ void measure(const std::string& backend, ComponentLibrary& library,
              const launch::RankEnvironment& environment) {
   ProcessWorld world(environment, library.create<CommBackend>(backend));
   Communicator& ranks = *world.all();
-  for (const std::int64_t elements : {std::int64_t{1} << 10, std::int64_t{1} << 18,
-                                      std::int64_t{1} << 24}) {
+  for (const std::int64_t elements :
+       {std::int64_t{1} << 10, std::int64_t{1} << 18, std::int64_t{1} << 24}) {
     const auto options = at::TensorOptions().dtype(at::kFloat);
     const at::Tensor whole = at::ones({elements}, options);
     const at::Tensor part = at::ones({elements / ranks.size()}, options);
@@ -53,8 +54,9 @@ void measure(const std::string& backend, ComponentLibrary& library,
     for (const auto& [name, call] : calls) {
       const double seconds = time_of(ranks, call);
       if (ranks.rank() != 0) continue;
-      std::printf("{\"backend\": \"%s\", \"collective\": \"%s\", \"bytes\": %lld, \"seconds\": %.3e}\n",
-                  backend.c_str(), name, static_cast<long long>(whole.nbytes()), seconds);
+      std::printf(
+          "{\"backend\": \"%s\", \"collective\": \"%s\", \"bytes\": %lld, \"seconds\": %.3e}\n",
+          backend.c_str(), name, static_cast<long long>(whole.nbytes()), seconds);
     }
   }
   world.finish();
