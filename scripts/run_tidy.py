@@ -128,6 +128,9 @@ def main():
     (folder / "passed").mkdir(parents=True, exist_ok=True)
     (folder / "compile_commands.json").write_text(json.dumps(list(entries.values()), indent=1))
     if options.files:
+        unknown = [name for name in options.files if name not in entries]
+        if unknown:
+            sys.exit(f"clang-tidy: not compiled in {options.build}: {', '.join(unknown)}; name files from the tree's root")
         chosen = [entries[name] for name in options.files]
     elif options.all:
         chosen = list(entries.values())

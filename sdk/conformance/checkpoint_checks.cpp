@@ -65,8 +65,9 @@ std::vector<Written> some_tensors(const Subject& subject) {
 
 std::string write(const Subject& subject, const std::vector<Written>& tensors) {
   std::vector<TensorSource> sources;
+  sources.reserve(tensors.size());
   for (const Written& tensor : tensors) sources.push_back(tensor.source());
-  const std::string path = subject.folder + "/" + written_name(subject);
+  std::string path = subject.folder + "/" + written_name(subject);
   subject.create<CheckpointFormat>()->write(path, sources, {{"format", "pt"}});
   return path;
 }

@@ -307,6 +307,7 @@ void check_repeatable(const Subject& subject, Report& report) {
   const auto other = opened(subject);
   const std::vector<std::string> texts = texts_of(subject);
   std::vector<Ids> expected;
+  expected.reserve(texts.size());
   for (const std::string& text : texts) expected.push_back(tokenizer->encode(text, true));
   for (std::size_t i = texts.size(); i-- > 0;) {
     for (const Tokenizer* each : {tokenizer.get(), other.get()}) {
@@ -321,6 +322,7 @@ void check_threads(const Subject& subject, Report& report) {
   const auto tokenizer = opened(subject);
   const std::vector<std::string> texts = texts_of(subject);
   std::vector<Ids> expected;
+  expected.reserve(texts.size());
   for (const std::string& text : texts) expected.push_back(tokenizer->encode(text, true));
   constexpr std::size_t kThreads = 4;
   constexpr std::size_t kRounds = 20;

@@ -203,6 +203,7 @@ void draw_memory(Canvas& canvas, const PlanPictureInput& input) {
     canvas.y += kStrip + kGap;
   }
   std::vector<std::pair<std::string, std::string>> legend;
+  legend.reserve(kParts.size());
   for (const Part& part : kParts)
     legend.emplace_back(part.colour,
                         std::string(part.name) + " " + size_text(input.ranks.front().*part.bytes));
@@ -321,7 +322,7 @@ void draw_step(Canvas& canvas, const PlanPictureInput& input) {
                  std::string(bandwidth));
   draw_window(canvas, input, timeline, {0, timeline.end}, /*names=*/false);
   const std::vector<std::size_t> places = gatherings_of_a_block(input.collectives);
-  const std::array kTitles = {"Its forward pass", "Its backward pass"};
+  constexpr std::array kTitles = {"Its forward pass", "Its backward pass"};
   for (std::size_t pass = 0; pass < kTitles.size() && places.size() >= 2; ++pass) {
     const Stretch own = timeline.collectives[pass == 0 ? places.front() : places.back()];
     // Up to where the gradients of the block have gone, or the block after it has come.

@@ -8,7 +8,7 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
-#define USE_C10D_GLOO
+#define USE_C10D_GLOO  // NOLINT(readability-identifier-naming): LibTorch asks for this name
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 namespace espalier {

@@ -61,8 +61,9 @@ at::Device choose_device(const std::string& requested) {
   const std::string missing = open_cuda();
   if (missing.empty()) {
     // Processes of one host take its GPUs in turn.
-    const int devices = at::detail::getCUDAHooks().deviceCount();
-    const int own = launch::read_rank_environment().local_rank % std::max(1, devices);
+    const c10::DeviceIndex devices = at::detail::getCUDAHooks().deviceCount();
+    const int own =
+        launch::read_rank_environment().local_rank % std::max(1, static_cast<int>(devices));
     return {at::kCUDA, static_cast<c10::DeviceIndex>(own)};
   }
   if (requested != "cuda") return at::kCPU;

@@ -36,7 +36,7 @@ std::vector<SpecialToken> listed_tokens(const Value& entries, const std::string&
                                 where + ": added_tokens_decoder");
     }
     token.text = content->as_string();
-    const auto is_set = [&](const char* flag) {
+    const auto is_set = [&entry = entry](const char* flag) {
       const Value* value = entry.find(flag);
       return value != nullptr && *value == Value(true);
     };

@@ -19,37 +19,37 @@ void finish(const DecodeArguments& a, std::int64_t row, std::int64_t j, float to
   set(static_cast<T*>(a.y)[row * a.out + j], total);
 }
 
-/// Rows `first` to `first + kRows` of x times `kWeights` rows of the weight from `j`.
-template <class T, class W, std::int64_t kRows, std::int64_t kWeights>
+/// Rows `first` to `first + Rows` of x times `Weights` rows of the weight from `j`.
+template <class T, class W, std::int64_t Rows, std::int64_t Weights>
 void decode_tile(const DecodeArguments& a, std::int64_t first, std::int64_t j) {
   const W* weight = row<W>(a.weight, j, a.in);
   const float* x = a.x + first * a.in;
-  Floats sums[kRows][kWeights] = {};
+  Floats sums[Rows][Weights] = {};
   for_lanes(a.in, [&](std::int64_t i, std::int64_t count) {
-    Floats w[kWeights];
-    for (std::int64_t k = 0; k < kWeights; ++k) {
+    Floats w[Weights];
+    for (std::int64_t k = 0; k < Weights; ++k) {
       const W* from = weight + k * a.in + i;
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kAhead);
       w[k] = get(from, count);
     }
-    for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t r = 0; r < Rows; ++r) {
       const Floats value = get(x + r * a.in + i, count);
-      for (std::int64_t k = 0; k < kWeights; ++k) sums[r][k] += value * w[k];
+      for (std::int64_t k = 0; k < Weights; ++k) sums[r][k] += value * w[k];
     }
   });
-  for (std::int64_t r = 0; r < kRows; ++r) {
-    for (std::int64_t k = 0; k < kWeights; ++k) finish<T>(a, first + r, j + k, sum(sums[r][k]));
+  for (std::int64_t r = 0; r < Rows; ++r) {
+    for (std::int64_t k = 0; k < Weights; ++k) finish<T>(a, first + r, j + k, sum(sums[r][k]));
   }
 }
 
-template <class T, class W, std::int64_t kWeights>
+template <class T, class W, std::int64_t Weights>
 void decode_rows(const DecodeArguments& a, std::int64_t j) {
   for (std::int64_t first = 0; first < a.rows; first += kRowsAtOnce) {
     switch (a.rows - first) {
-      case 1: decode_tile<T, W, 1, kWeights>(a, first, j); break;
-      case 2: decode_tile<T, W, 2, kWeights>(a, first, j); break;
-      case 3: decode_tile<T, W, 3, kWeights>(a, first, j); break;
-      default: decode_tile<T, W, kRowsAtOnce, kWeights>(a, first, j);
+      case 1: decode_tile<T, W, 1, Weights>(a, first, j); break;
+      case 2: decode_tile<T, W, 2, Weights>(a, first, j); break;
+      case 3: decode_tile<T, W, 3, Weights>(a, first, j); break;
+      default: decode_tile<T, W, kRowsAtOnce, Weights>(a, first, j);
     }
   }
 }

@@ -1,6 +1,6 @@
 #include "gloo_communicator.h"
 
-#define USE_C10D_GLOO
+#define USE_C10D_GLOO  // NOLINT(readability-identifier-naming): LibTorch asks for this name
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "espalier/base/error.h"
