@@ -96,7 +96,7 @@ void ParameterOptimizer::create_state() {
 }
 
 at::Tensor ParameterOptimizer::state_model(std::size_t parameter) const {
-  const at::Tensor value = parameters_[parameter]->value().detach();
+  at::Tensor value = parameters_[parameter]->value().detach();
   if (!whole_.contains(parameter)) return value;
   if (!whole_.owns(parameter)) return {};
   return at::empty({1}, value.options()).expand(parameters_[parameter]->spec().shape());

@@ -47,6 +47,7 @@ struct ChunkedRows : torch::autograd::Function<ChunkedRows> {
     const auto numbers = context->saved_data["numbers"].toDoubleVector();
     const ops::CrossEntropyOptions options{numbers[0], numbers[1], numbers[2]};
     const std::int64_t chunk = context->saved_data["chunk"].toInt();
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): what autograd saves holds no pointers
     const auto* share = reinterpret_cast<const AxisShare*>(context->saved_data["share"].toInt());
     at::Tensor gradient = at::empty_like(logits);
     const at::AutoGradMode recording(true);

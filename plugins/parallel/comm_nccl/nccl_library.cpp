@@ -85,8 +85,8 @@ Library open() {
 }  // namespace
 
 const Library& library() {
-  static const Library opened = open();
-  return opened;
+  static const Library kOpened = open();
+  return kOpened;
 }
 
 }  // namespace espalier::nccl

@@ -46,6 +46,7 @@ class TokenRunner final : public BlockRunner {
 at::Tensor taken(const at::Tensor& whole, std::int64_t dimension,
                  const std::vector<IndexRun>& runs) {
   std::vector<at::Tensor> parts;
+  parts.reserve(runs.size());
   for (const IndexRun& run : runs) parts.push_back(whole.narrow(dimension, run.begin, run.count));
   return at::cat(parts, dimension).contiguous();
 }

@@ -24,6 +24,7 @@ using peft::Target;
 
 std::vector<std::string> names_of(const std::vector<Target>& targets) {
   std::vector<std::string> names;
+  names.reserve(targets.size());
   for (const Target& target : targets) names.push_back(target.name);
   return names;
 }
