@@ -20,6 +20,9 @@ namespace fs = std::filesystem;
 /// Files that every new plugin has, unless its kind has one of the same name.
 constexpr const char* kCommon = "common";
 
+/// An empty file in the folder of a kind whose plugins need no LibTorch; stays there.
+constexpr const char* kNoTorch = "NO_TORCH";
+
 fs::path template_folder() {
   return fs::path(library_folder()).parent_path() / "share" / "espalier" / "template";
 }
@@ -75,7 +78,7 @@ std::string filled(std::string text, const Words& words) {
 
 void copy_filled(const fs::path& from, const fs::path& to, const Words& words) {
   for (const auto& entry : fs::recursive_directory_iterator(from)) {
-    if (!entry.is_regular_file()) continue;
+    if (!entry.is_regular_file() || entry.path().filename() == kNoTorch) continue;
     const fs::path target = to / filled(fs::relative(entry.path(), from).string(), words);
     std::error_code error;
     fs::create_directories(target.parent_path(), error);
@@ -114,11 +117,14 @@ int new_plugin(const std::vector<std::string>& arguments) {
     throw_bad_input("the folder is there already", folder.string(), "a new or empty folder",
                     "the command line", "choose another name, or --output DIR");
 
-  const Words words = {{"{{name}}", name},
-                       {"{{Name}}", pascal_case(name)},
-                       {"{{NAME}}", upper_case(name)},
-                       {"{{vendor}}", vendor},
-                       {"{{kind}}", filled(kind, {{"_", " "}})}};
+  const Words words = {
+      {"{{name}}", name},
+      {"{{Name}}", pascal_case(name)},
+      {"{{NAME}}", upper_case(name)},
+      {"{{vendor}}", vendor},
+      {"{{no_torch}}",
+       fs::exists(template_folder() / kind / kNoTorch) ? " " + std::string(kNoTorch) : ""},
+      {"{{kind}}", filled(kind, {{"_", " "}})}};
   copy_filled(template_folder() / kCommon, folder, words);
   copy_filled(template_folder() / kind, folder, words);
   const std::string prefix = fs::path(library_folder()).parent_path().string();
