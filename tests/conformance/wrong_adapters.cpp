@@ -68,8 +68,7 @@ class Scales : public Adapter {
   void begin_pass(const PassPosition&) override {}
   void set_enabled(bool enabled) override { *enabled_ = enabled; }
   bool enabled() const override { return *enabled_; }
-  void save(const std::string& folder, const std::string&,
-            const WholeValue& value) const override {
+  void save(const std::string& folder, const std::string&, const WholeValue& value) const override {
     std::map<std::string, at::Tensor> tensors;
     for (const auto& parameter : parameters_)
       tensors[parameter->name()] = stored(value(*parameter));

@@ -1,6 +1,5 @@
 // Level 3 of the contract for strategies, on every one of this build: N ranks learn what one
 // learns, over collectives that are late and out of order on purpose. Ranks are threads.
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "support/rank_training.h"
@@ -13,14 +12,9 @@ using Setting = testing::RankTraining;
 class Strategies : public ::testing::TestWithParam<std::tuple<int, Setting>> {};
 
 TEST_P(Strategies, LearnWhatOneRankLearns) {
-  at::set_num_threads(1);
   const auto& [ranks, setting] = GetParam();
-  ComponentLibrary library;
-  std::mutex making;
-  const testing::RankResult alone = testing::train_rank(library, making, setting, nullptr);
-  const std::vector<testing::RankResult> results = testing::train_ranks(library, setting, ranks);
+  const auto [alone, results] = testing::expect_same_training(setting, ranks);
   for (const testing::RankResult& result : results) {
-    testing::expect_same_training(result, alone);
     // A rank reads what it holds, in the dtype of the files.
     if (result.bytes_read > 0) {
       EXPECT_LE(result.bytes_read, result.own_elements * static_cast<std::int64_t>(sizeof(float)));
@@ -61,16 +55,10 @@ INSTANTIATE_TEST_SUITE_P(
 class WholeParameterRules : public Strategies {};
 
 TEST_P(WholeParameterRules, HoldStateOnce) {
-  at::set_num_threads(1);
   const auto& [ranks, setting] = GetParam();
-  ComponentLibrary library;
-  std::mutex making;
-  const testing::RankResult alone = testing::train_rank(library, making, setting, nullptr);
+  const auto [alone, results] = testing::expect_same_training(setting, ranks);
   std::int64_t held = 0;
-  for (const testing::RankResult& result : testing::train_ranks(library, setting, ranks)) {
-    testing::expect_same_training(result, alone);
-    held += result.state_bytes;
-  }
+  for (const testing::RankResult& result : results) held += result.state_bytes;
   EXPECT_EQ(held, alone.state_bytes);
 }
 

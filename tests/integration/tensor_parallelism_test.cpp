@@ -1,7 +1,6 @@
 // Ranks that share the matrices of a model learn what one process learns: the vocabulary cut into
 // uneven runs, fewer key heads than ranks, plans of the recipe, every loss, adapters on every kind
 // of shared module. Ranks are threads.
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "espalier/base/error.h"
@@ -22,13 +21,8 @@ constexpr const char* kFusedSixHeads =
 class TensorParallelism : public ::testing::TestWithParam<std::tuple<int, Setting>> {};
 
 TEST_P(TensorParallelism, LearnsWhatOneProcessLearns) {
-  at::set_num_threads(1);
   const auto& [ranks, setting] = GetParam();
-  ComponentLibrary library;
-  std::mutex making;
-  const testing::RankResult alone = testing::train_rank(library, making, setting, nullptr);
-  for (const auto& result : testing::train_ranks(library, setting, ranks))
-    testing::expect_same_training(result, alone);
+  testing::expect_same_training(setting, ranks);
 }
 
 std::vector<Setting> vocabularies() {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <mutex>
 #include <optional>
 
 #include "engine/run/freezing.h"
@@ -82,14 +83,21 @@ LoadedModel load(ComponentLibrary& library, const RankTraining& setting, bool in
   return library.from_pretrained(fixture_path("models/" + setting.model), options);
 }
 
-}  // namespace
-
-void PrintTo(const RankTraining& setting, std::ostream* out) {
-  *out << setting.strategy << " {" << setting.options << "} " << setting.model << setting.config
-       << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options
-       << " " << setting.optimizer;
+void expect_close(const RankResult& actual, const RankResult& expected) {
+  ASSERT_EQ(actual.losses.size(), expected.losses.size());
+  for (std::size_t i = 0; i < expected.losses.size(); ++i)
+    EXPECT_LT(relative(actual.losses[i], expected.losses[i]), i == 0 ? 1e-6 : 1e-5) << "loss " << i;
+  for (std::size_t i = 0; i < expected.norms.size(); ++i)
+    EXPECT_LT(relative(actual.norms[i], expected.norms[i]), 1e-4) << "norm " << i;
+  for (const auto& [name, tensor] : expected.weights) {
+    const at::Tensor& own = actual.weights.at(name);
+    ASSERT_EQ(own.sizes(), tensor.sizes()) << name;
+    EXPECT_LT((own - tensor).abs().max().item<double>(), 1e-4 * tensor.abs().max().item<double>())
+        << name;
+  }
 }
 
+/// `making` guards `library`. `world` nullptr: one process without a strategy.
 RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
                       World* world) {
   std::unique_lock lock(making);  // a library is for one thread at a time
@@ -172,6 +180,14 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
   return result;
 }
 
+}  // namespace
+
+void PrintTo(const RankTraining& setting, std::ostream* out) {
+  *out << setting.strategy << " {" << setting.options << "} " << setting.model << setting.config
+       << " " << setting.frozen << setting.adapter << " " << setting.loss << setting.loss_options
+       << " " << setting.optimizer;
+}
+
 std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTraining& setting,
                                     int ranks) {
   std::mutex making;
@@ -184,18 +200,14 @@ std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTrainin
   return results;
 }
 
-void expect_same_training(const RankResult& actual, const RankResult& expected) {
-  ASSERT_EQ(actual.losses.size(), expected.losses.size());
-  for (std::size_t i = 0; i < expected.losses.size(); ++i)
-    EXPECT_LT(relative(actual.losses[i], expected.losses[i]), i == 0 ? 1e-6 : 1e-5) << "loss " << i;
-  for (std::size_t i = 0; i < expected.norms.size(); ++i)
-    EXPECT_LT(relative(actual.norms[i], expected.norms[i]), 1e-4) << "norm " << i;
-  for (const auto& [name, tensor] : expected.weights) {
-    const at::Tensor& own = actual.weights.at(name);
-    ASSERT_EQ(own.sizes(), tensor.sizes()) << name;
-    EXPECT_LT((own - tensor).abs().max().item<double>(), 1e-4 * tensor.abs().max().item<double>())
-        << name;
-  }
+RankComparison expect_same_training(const RankTraining& setting, int ranks) {
+  at::set_num_threads(1);
+  ComponentLibrary library;
+  std::mutex making;
+  RankComparison comparison{train_rank(library, making, setting, nullptr),
+                            train_ranks(library, setting, ranks)};
+  for (const RankResult& result : comparison.ranks) expect_close(result, comparison.alone);
+  return comparison;
 }
 
 }  // namespace espalier::testing

@@ -3,13 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
-#include <mutex>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "engine/run/component_library.h"
-#include "espalier/sdk/communicator.h"
 
 namespace espalier::testing {
 
@@ -28,6 +26,7 @@ struct RankTraining {
   std::string optimizer = {};     ///< empty: one that fits the model
 };
 
+// NOLINTNEXTLINE(readability-identifier-naming): the name that GoogleTest looks for
 void PrintTo(const RankTraining& setting, std::ostream* out);
 
 struct RankResult {
@@ -40,17 +39,18 @@ struct RankResult {
   std::int64_t state_bytes = 0;     ///< of the optimizer, on this rank
 };
 
-/// Trains some steps of unequal rows, and validates between two of them. `making` guards `library`.
-/// `world` nullptr: one process without a strategy. Throws what the strategy refuses.
-RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankTraining& setting,
-                      World* world);
-
-/// The results of all ranks of a world of threads.
+/// The results of all ranks of a world of threads, each after some steps of unequal rows with a
+/// validation between two of them. Throws what the strategy refuses.
 std::vector<RankResult> train_ranks(ComponentLibrary& library, const RankTraining& setting,
                                     int ranks);
 
-/// The bounds for runs on other numbers of ranks: loss 1e-6 at the first step, then 1e-5; norm and
-/// weights 1e-4.
-void expect_same_training(const RankResult& actual, const RankResult& expected);
+struct RankComparison {
+  RankResult alone;
+  std::vector<RankResult> ranks;
+};
+
+/// Trains in one process and on `ranks`, and expects of every rank what one process learns: loss
+/// within 1e-6 at the first step, then 1e-5; norm and weights within 1e-4.
+RankComparison expect_same_training(const RankTraining& setting, int ranks);
 
 }  // namespace espalier::testing
