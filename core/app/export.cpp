@@ -116,6 +116,12 @@ int export_as_gguf(const ExportOptions& options) {
   formats::GgufExportOptions gguf;
   gguf.type = parse_type(options.dtype.empty() ? "f16" : options.dtype);
   gguf.with_tokenizer = !options.no_tokenizer;
+  if (fs::is_directory(options.output)) {
+    throw_bad_input(
+        "a GGUF file is to be written where a folder is", options.output, "the path of a file",
+        "--output",
+        "give a name in it, such as " + (fs::path(options.output) / "model.gguf").string());
+  }
   std::string model = options.source;
   std::optional<TemporaryFolder> exported;
   if (fs::exists(fs::path(model) / "state.json") || fs::exists(fs::path(model) / "checkpoints")) {

@@ -2,7 +2,7 @@
 
 namespace espalier::report {
 
-/// page.css and page.js, which every page holds.
+/// The style sheet and the scripts that every page holds.
 extern const char* const kPageStyle;
 extern const char* const kPageScript;
 

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "espalier/base/json.h"
+#include "report/block_statistics.h"
 #include "report/thinning.h"
 
 namespace espalier::report {
@@ -165,10 +166,10 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
 }
 
 PageData page_data(const std::vector<RunRecords>& runs, const std::vector<Chart>& charts,
-                   std::size_t points) {
+                   const PageOptions& options) {
   PageData data;
-  const std::size_t limit =
-      std::max(kLeastPoints, points / std::max<std::size_t>(1, runs.size() * charts.size()));
+  const std::size_t limit = std::max(
+      kLeastPoints, options.points / std::max<std::size_t>(1, runs.size() * charts.size()));
   Array names;
   for (const std::string& name : names_of(runs)) names.emplace_back(name);
   data.json = "{\"runs\":" + dump_json(Value(std::move(names))) + ",\"clock\":[";
@@ -198,7 +199,9 @@ PageData page_data(const std::vector<RunRecords>& runs, const std::vector<Chart>
     }
     data.json += "]}";
   }
-  data.json += "]}";
+  const std::string statistics = block_statistics(runs, options.statistics);
+  data.has_statistics = statistics != "[]";
+  data.json += "],\n\"statistics\":" + statistics + "}";
   // Inside a script element nothing may look like its end.
   for (std::size_t at = data.json.find('<'); at != std::string::npos;
        at = data.json.find('<', at + 1))

@@ -24,14 +24,15 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs);
 std::vector<std::string> names_of(const std::vector<RunRecords>& runs);
 
 /// What the page's script draws: {"runs": [names], "charts": [{title, unit, smooth, curves: [{run,
-/// x, y, of}]}], "clock": [{step, tokens, seconds}]}. `shown` and `all` count the points of
-/// training curves.
+/// x, y, of}]}], "clock": [{step, tokens, seconds}], "statistics": as block_statistics}. `shown`
+/// and `all` count the points of training curves.
 struct PageData {
   std::string json;
   std::size_t shown = 0;
   std::size_t all = 0;
+  bool has_statistics = false;
 };
 PageData page_data(const std::vector<RunRecords>& runs, const std::vector<Chart>& charts,
-                   std::size_t points);
+                   const PageOptions& options);
 
 }  // namespace espalier::report

@@ -222,7 +222,7 @@ std::string damage_notes(const std::vector<RunRecords>& runs, const Names& names
 std::string report_page(const std::vector<RunRecords>& runs, const PageOptions& options) {
   const Names names = names_of(runs);
   const std::vector<Chart> charts = charts_of(runs);
-  const PageData data = page_data(runs, charts, options.points);
+  const PageData data = page_data(runs, charts, options);
   std::string title;
   for (const std::string& name : names) title += (title.empty() ? "" : ", ") + name;
   std::string html =
@@ -234,6 +234,8 @@ std::string report_page(const std::vector<RunRecords>& runs, const PageOptions& 
   html += "<title>" + escaped(title) + "</title>\n<style>\n" + kPageStyle +
           "</style></head><body>\n<h1>" + escaped(title) + "</h1>\n";
   html += summary(runs, names) + controls() + thinning_note(data) + damage_notes(runs, names);
+  if (data.has_statistics)
+    html += "<h2>Gradients and activations by block</h2>\n<div id=\"blocks\"></div>\n";
   html +=
       sample_cards(runs, names, options.sample_bytes) + recipes(runs, names) + plugins(runs, names);
   html += "<script type=\"application/json\" id=\"data\">" + data.json + "</script>\n<script>\n" +

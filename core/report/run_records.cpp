@@ -116,19 +116,19 @@ RunStatus RunRecords::status() const {
                                                               : RunStatus::kStopped;
 }
 
-Array RunRecords::read_samples() const {
-  const fs::path path = fs::path(folder_) / "samples.jsonl";
-  Array samples;
-  if (!fs::exists(path)) return samples;
+Array RunRecords::read_lines(const char* file) const {
+  const fs::path path = fs::path(folder_) / file;
+  Array found;
+  if (!fs::exists(path)) return found;
   std::istringstream lines(read_file(path.string()));
   for (std::string line; std::getline(lines, line);) {
     try {
-      samples.push_back(parse_json(line));
+      found.push_back(parse_json(line));
     } catch (const Error&) {
       continue;  // the last line, while it is written
     }
   }
-  return samples;
+  return found;
 }
 
 std::string short_number(double value) {

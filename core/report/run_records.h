@@ -41,9 +41,13 @@ class RunRecords {
   RunStatus status() const;
 
   /// Lines of samples.jsonl: texts that the model wrote at validations.
-  Array read_samples() const;
+  Array read_samples() const { return read_lines("samples.jsonl"); }
+  /// Lines of statistics.jsonl: gradients and activations of each block at some steps.
+  Array read_statistics() const { return read_lines("statistics.jsonl"); }
 
  private:
+  /// The lines of a JSON Lines file of the folder; none where there is no such file.
+  Array read_lines(const char* file) const;
   void find_validation_logs();
 
   std::string folder_;

@@ -135,6 +135,41 @@ def check_odd_logs(work):
     assert data["runs"] == [str(folder), str(work / "one")], data["runs"]
 
 
+def check_statistics(work):
+    """Statistics by block: only where a run has them, in the model's order, thinned with both ends, none where a step has none."""
+    write_run(work / "plain", 20, 0.01)
+    text, data = page_of(work, work / "plain")
+    assert data["statistics"] == [] and 'id="blocks"' not in text
+    blocks = ["model.embed_tokens"] + [f"model.layers.{i}" for i in range(30)] + ["</script>"]
+    folder = work / "statistics"
+    write_run(folder, 20, 0.01)
+    lines = []
+    for step in range(5, 3001, 5):
+        gradients = {block: {"norm": step * (i + 1), "max": 1e-7 * step, "zeros": 0.25} for i, block in enumerate(blocks)}
+        if step == 5:
+            del gradients["model.layers.3"]
+        lines.append({"step": step, "gradients": gradients,
+                      "activations": {block: {"rms": 2.5, "max": "Infinity", "zeros": 0} for block in blocks[1:-1]}})
+    (folder / "statistics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3005, "gra')
+    text, data = page_of(work, work / "plain", folder)
+    assert len(text.encode()) < 1000 * KILOBYTE, len(text)
+    assert 'id="blocks"' in text and text.count("</script>") == 2
+    (found,) = data["statistics"]
+    assert found["run"] == 1 and found["of"] == 600
+    assert found["blocks"] == blocks
+    steps = found["steps"]
+    assert steps[0] == 5 and steps[-1] == 3000 and steps == sorted(set(steps)) and 20 < len(steps) < 600
+    values = {q["key"]: dict(zip(found["blocks"], q["values"])) for q in found["quantities"]}
+    assert set(values) == {f"{a}.{b}" for a, bs in [("gradients", ["norm", "max", "zeros"]), ("activations", ["rms", "max", "zeros"])]
+                           for b in bs}
+    for i, block in enumerate(blocks):
+        for at, step in enumerate(steps):
+            expected = None if step == 5 and block == "model.layers.3" else float(f"{step * (i + 1):.4g}")
+            assert values["gradients.norm"][block][at] == expected, (block, step)
+    assert values["activations.rms"]["model.layers.0"][0] == 2.5 and values["activations.rms"]["</script>"][0] is None
+    assert values["activations.max"]["model.layers.0"][0] is None, "no number"
+
+
 def check_bad_folders(work):
     (work / "empty").mkdir()
     (work / "no_steps").mkdir()
@@ -246,7 +281,7 @@ def check_following(work):
 def main():
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(temporary)
-        for check in [check_page, check_long_runs, check_odd_logs, check_bad_folders, check_frames, check_following]:
+        for check in [check_page, check_long_runs, check_statistics, check_odd_logs, check_bad_folders, check_frames, check_following]:
             check(work)
             print(check.__name__)
 
