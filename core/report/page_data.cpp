@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <set>
+#include <string_view>
 
 #include "espalier/base/json.h"
 #include "report/block_statistics.h"
@@ -49,8 +51,27 @@ bool any_has(const std::vector<RunRecords>& runs, const std::string& source,
   });
 }
 
+constexpr std::string_view kPeak = "memory_peaks.";  // bytes of the allocator, by purpose
+
+/// Whether a column changes by more than a hundredth of its size in some run.
+bool any_changes(const std::vector<RunRecords>& runs, const std::string& column) {
+  return std::any_of(runs.begin(), runs.end(), [&](const RunRecords& run) {
+    const std::vector<double>* values = run.training().column(column);
+    if (values == nullptr) return false;
+    double low = std::numeric_limits<double>::infinity();
+    double high = -low;
+    for (const double value : *values) {
+      if (!std::isfinite(value)) continue;
+      low = std::min(low, value);
+      high = std::max(high, value);
+    }
+    return high - low > 0.01 * std::abs(high);
+  });
+}
+
 /// Words of a column's name: "terms.aux_loss" -> "aux loss".
 std::string title_of(std::string column) {
+  if (column.starts_with(kPeak)) return "Peak memory, " + column.substr(kPeak.size());
   if (column.starts_with("terms.")) column = column.substr(6);
   std::replace(column.begin(), column.end(), '_', ' ');
   return column;
@@ -160,8 +181,12 @@ std::vector<Chart> charts_of(const std::vector<RunRecords>& runs) {
       if (!taken.contains(column)) others.insert(column);
     }
   }
-  for (const std::string& column : others)
-    charts.push_back({title_of(column), "training", column, {}});
+  for (const std::string& column : others) {
+    // Of the allocator's peaks most are the same in every step, as the memory plan says them.
+    const bool peak = column.starts_with(kPeak);
+    if (peak && !any_changes(runs, column)) continue;
+    charts.push_back({title_of(column), "training", column, peak ? "bytes" : ""});
+  }
   return charts;
 }
 

@@ -77,6 +77,14 @@ TEST(ExportCommand, WrongOptionsAreNamed) {
   EXPECT_NE(error_of({"--dtype", "f32"}).find("espalier convert"), std::string::npos);
 }
 
+TEST(ExportCommand, AGgufFileDoesNotReplaceAFolder) {
+  const testing::TemporaryFolder folder;
+  const auto result = run_espalier(
+      {"export", fixture_path("models/llama"), "--format", "gguf", "--output", folder.file("")});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.err.find("model.gguf"), std::string::npos) << result.err;
+}
+
 TEST(ConvertCommand, WritesAnotherTypeAndReportsIt) {
   const testing::TemporaryFolder folder;
   const auto result =

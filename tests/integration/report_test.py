@@ -33,7 +33,8 @@ def write_run(folder, steps, lr, total=None, samples=False):
         lines.append({"step": step, "epoch": 0, "loss": loss, "grad_norm": 1.5 + math.sin(step), "lr": lr,
                       "tokens_per_second": 1000.0 + step % 7, "num_tokens": 512, "num_label_tokens": 256,
                       "rss_bytes": 2_000_000_000, "peak_rss_bytes": 2_100_000_000, "step_seconds": 0.5,
-                      "terms": {"aux_loss": loss / 10}})
+                      "terms": {"aux_loss": loss / 10},
+                      "memory_peaks": {"parameters": 500_000_000, "activations": 90_000_000 + 1_000_000 * (step % 5)}})
     (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     validation = [{"step": step, "loss": 2.0 - step / steps, "seconds": 1.0} for step in range(10, steps + 1, 10)]
     (folder / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in validation))
@@ -86,6 +87,8 @@ def check_page(work):
             assert math.isclose(points[line["step"]], line[key], rel_tol=1e-5), (title, line)
     assert curve(data, "Validation loss") == {l["step"]: float(f"{l['loss']:.6g}") for l in one[1]}
     assert math.isclose(curve(data, "aux loss")[500], 7.75, rel_tol=1e-5)
+    assert curve(data, "Peak memory, activations")[3] == 93_000_000
+    assert not any("parameters" in chart["title"] for chart in data["charts"]), "the same in every step"
     assert data["clock"][0]["tokens"][-1] == 512000 and data["clock"][1]["seconds"][-1] == 200
     assert "curves are thinned" not in text
     # Nothing from elsewhere, and nothing of the data becomes markup.
