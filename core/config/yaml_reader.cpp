@@ -14,8 +14,10 @@
 namespace espalier::config {
 namespace {
 
-/// Nodes of a document with its aliases written out; more is an attack.
-constexpr std::size_t kMostNodes = 200'000;
+/// Size of a document with its aliases written out, its text and what each node costs at least;
+/// more is an attack.
+constexpr std::size_t kMostBytes = 16 << 20;
+constexpr std::size_t kBytesOfNode = 64;
 constexpr int kDeepest = 100;
 
 std::string without_underscores(std::string_view text) {
@@ -75,14 +77,22 @@ class TreeReader {
   explicit TreeReader(const std::string& file) : file_(file) {}
 
   Value read(const YAML::Node& node, int depth = 0) {
-    if (++nodes_ > kMostNodes || depth > kDeepest)
-      refuse(node, "the document is too large or too deep", "aliases that multiply it?");
+    take(node, kBytesOfNode);
+    if (depth > kDeepest) refuse(node, "the document is too deep", "at most 100 levels");
     Value value = content(node, depth);
     value.at(position(node));
     return value;
   }
 
  private:
+  void take(const YAML::Node& node, std::size_t bytes) {
+    bytes_ += bytes;
+    if (bytes_ > kMostBytes) {
+      refuse(node, "the document is too large with its aliases written out",
+             "at most 16 MB; aliases that multiply it?");
+    }
+  }
+
   Value content(const YAML::Node& node, int depth) {
     switch (node.Type()) {
       case YAML::NodeType::Scalar: return scalar(node);
@@ -99,7 +109,8 @@ class TreeReader {
   }
 
   /// yaml-cpp tags quoted scalars "!" and plain ones "?".
-  Value scalar(const YAML::Node& node) const {
+  Value scalar(const YAML::Node& node) {
+    take(node, node.Scalar().size());
     const std::string& tag = node.Tag();
     if (tag == "?" || tag.empty()) return plain_scalar(node.Scalar());
     if (tag == "!" || tag == "tag:yaml.org,2002:str") return node.Scalar();
@@ -114,6 +125,7 @@ class TreeReader {
     for (const auto& member : node) {
       if (!member.first.IsScalar()) refuse(member.first, "a key is not text", "plain keys");
       const std::string& key = member.first.Scalar();
+      take(member.first, key.size());
       Value value = read(member.second, depth + 1);
       if (key == "<<" && (value.is_table() || value.is_array())) {
         if (value.is_table())
@@ -149,7 +161,7 @@ class TreeReader {
   }
 
   const std::string& file_;
-  std::size_t nodes_ = 0;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace

@@ -18,7 +18,8 @@
 namespace espalier::ops {
 namespace {
 
-// numbers: label smoothing e, z weight, soft cap
+// numbers: label smoothing e, z weight, soft cap; integers: whether the gradient may be written
+// over the logits
 at::Tensor capped(const at::Tensor& logits, double soft_cap) {
   const at::Tensor values = logits.to(at::kFloat);
   return soft_cap > 0 ? at::tanh(values / soft_cap).mul_(soft_cap) : values;
@@ -56,18 +57,6 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
   if (soft_cap > 0) grad.mul_(logits.div(soft_cap).square_().neg_().add_(1.0));
   grad.mul_(labels.ne(kIgnoredLabel).unsqueeze(-1).to(at::kFloat) * grad_outputs[0].to(at::kFloat));
   return {grad.to(saved.tensors[0].scalar_type()), {}};
-}
-
-void check_labels(const at::Tensor& labels, std::int64_t vocab) {
-  if (labels.numel() > 0) {
-    const std::int64_t highest = labels.max().item<std::int64_t>();
-    const std::int64_t lowest = labels.min().item<std::int64_t>();
-    if (highest >= vocab || (lowest < 0 && lowest != kIgnoredLabel)) {
-      throw_bad_input(
-          "a label is outside the vocabulary", std::to_string(highest >= vocab ? highest : lowest),
-          "0 to " + std::to_string(vocab - 1) + ", or -100 to ignore the position", "labels");
-    }
-  }
 }
 
 /// What each row needs of the other ranks: the log of the sum of exponentials, the target's logit
@@ -145,6 +134,18 @@ struct SharedCrossEntropy : torch::autograd::Function<SharedCrossEntropy> {
 
 }  // namespace
 
+void check_labels(const at::Tensor& labels, std::int64_t vocab) {
+  if (labels.numel() > 0) {
+    const std::int64_t highest = labels.max().item<std::int64_t>();
+    const std::int64_t lowest = labels.min().item<std::int64_t>();
+    if (highest >= vocab || (lowest < 0 && lowest != kIgnoredLabel)) {
+      throw_bad_input(
+          "a label is outside the vocabulary", std::to_string(highest >= vocab ? highest : lowest),
+          "0 to " + std::to_string(vocab - 1) + ", or -100 to ignore the position", "labels");
+    }
+  }
+}
+
 OpImplementation cross_entropy_reference() {
   return {"cross_entropy", "reference", 0, {}, forward, backward};
 }
@@ -153,7 +154,8 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,
                          const CrossEntropyOptions& options) {
   check_labels(labels, logits.size(-1));
   return call("cross_entropy", {logits, labels},
-              {{options.label_smoothing, options.z_loss, options.soft_cap}, {}})[0];
+              {{options.label_smoothing, options.z_loss, options.soft_cap},
+               {options.overwrites_logits ? 1 : 0}})[0];
 }
 
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels,

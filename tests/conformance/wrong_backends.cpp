@@ -58,11 +58,11 @@ class Sound : public Communicator {
  protected:
   std::vector<at::Tensor> exchange(const at::Tensor& tensor) {
     const std::string key = prefix() + std::to_string(calls_++) + "/";
+    std::vector<at::Tensor> all;
     try {
       const auto* bytes = static_cast<const std::uint8_t*>(tensor.const_data_ptr());
       setup_.store->set(key + std::to_string(rank()),
                         std::vector<std::uint8_t>(bytes, bytes + tensor.nbytes()));
-      std::vector<at::Tensor> all;
       for (int from = 0; from < size(); ++from) {
         const std::vector<std::uint8_t> part = setup_.store->get(key + std::to_string(from));
         all.push_back(at::empty_like(tensor));
@@ -70,10 +70,10 @@ class Sound : public Communicator {
           std::memcpy(all.back().mutable_data_ptr(), part.data(),
                       std::min(part.size(), all.back().nbytes()));
       }
-      return all;
     } catch (const std::exception& error) {
       failed(error);
     }
+    return all;
   }
   [[noreturn]] virtual void failed(const std::exception& error) {
     throw Error(Problem{ErrorCode::kPeerFailed, "a rank did not come", error.what(), {}, {}, {}});

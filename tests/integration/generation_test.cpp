@@ -207,7 +207,9 @@ TEST(Samplers, HaveTheProbabilitiesOfTransformersAndDrawWithThem) {
       }
     }
     if (rare_expected > 0) add(rare, rare_expected);
-    if (cells > 1) EXPECT_LT(chi_square, chi_square_limit(cells - 1));
+    if (cells > 1) {
+      EXPECT_LT(chi_square, chi_square_limit(cells - 1));
+    }
   }
 }
 

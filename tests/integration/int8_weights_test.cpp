@@ -99,10 +99,12 @@ TEST(Int8, AModuleThatIsTrainedWholeStaysDense) {
       "lora", parse_json(R"({"target_modules": ["q_proj"], "modules_to_save": ["o_proj"]})"));
   const LoadedModel loaded = load("llama", true, adapter);
   for (const nn::Linear* linear : loaded.model->parts().linears) {
-    if (linear->name().ends_with("o_proj"))
+    if (linear->name().ends_with("o_proj")) {
       EXPECT_EQ(linear->weight()->value().scalar_type(), at::kFloat);
-    if (linear->name().ends_with("k_proj"))
+    }
+    if (linear->name().ends_with("k_proj")) {
       EXPECT_EQ(linear->weight()->value().scalar_type(), at::kChar);
+    }
   }
 }
 

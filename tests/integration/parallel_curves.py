@@ -31,7 +31,7 @@ VARIANTS = {  # rows of a micro-batch, and further sections by family
     "block_frozen": (2, lambda gpt2: freeze(["*.h.1.*"] if gpt2 else ["*layers.1.*"])),
     "lora": (1, lambda gpt2: lora(["*c_attn", "*mlp.c_proj"] if gpt2 else ["*q_proj", "*v_proj", "*down_proj"])),
     "lora_everywhere": (1, lambda gpt2: lora(["*_proj", "lm_head", "*embed_tokens"], "dropout = 0.2\n")),
-    "int8": (1, lambda gpt2: lora(["*q_proj", "*down_proj"]) + '[quantization]\ntype = "int8"\n'),
+    "int8": (1, lambda gpt2: lora(["*c_attn", "*mlp.c_proj"] if gpt2 else ["*q_proj", "*down_proj"]) + '[quantization]\ntype = "int8"\n'),
     "ia3": (1, lambda gpt2: '[peft]\ntype = "ia3"\n'),
     "prompt": (1, lambda gpt2: '[peft]\ntype = "prompt_tuning"\nnum_virtual_tokens = 3\n'),
     "prefix": (1, lambda gpt2: '[peft]\ntype = "prefix_tuning"\nnum_virtual_tokens = 3\n'),

@@ -55,6 +55,17 @@ TEST(Yaml, AnchorsAndMergeKeysAreResolved) {
       R"({"base": {"x": 1, "y": 2}, "other": {"y": 3, "x": 1}, "list": {"x": 1, "y": 2, "z": 4}})");
 }
 
+/// Few nodes, much text: what yaml_fuzz found to take gigabytes.
+TEST(Yaml, AliasesMayNotMultiplyText) {
+  std::string bomb = "a0: &a0 \"" + std::string(300, 'x') + "\"\n";
+  for (int i = 1; i < 4; ++i) {
+    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [";
+    for (int j = 0; j < 50; ++j) bomb += (j == 0 ? "*a" : ", *a") + std::to_string(i - 1) + " ";
+    bomb += "]\n";
+  }
+  EXPECT_NE(problem_of(bomb).find("too large with its aliases written out"), std::string::npos);
+}
+
 TEST(Yaml, MistakesAreErrorsWithTheirPlace) {
   EXPECT_NE(problem_of("a: [1\nb: 2").find("not valid YAML"), std::string::npos);
   EXPECT_NE(problem_of("a: 1\na: 2").find("stands twice"), std::string::npos);

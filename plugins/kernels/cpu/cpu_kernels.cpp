@@ -239,7 +239,8 @@ OpImplementation gated_activation(const cpu::Kernels& kernels) {
   return {"gated_activation", kernels.instructions, kPriority, supports, forward, backward};
 }
 
-// --- cross_entropy: inputs logits, labels; numbers smoothing, z weight, soft cap
+// --- cross_entropy: inputs logits, labels; numbers smoothing, z weight, soft cap; integers whether
+// the gradient may be written over the logits
 
 cpu::CrossEntropyArguments cross_entropy_arguments(const at::Tensor& logits,
                                                    const at::Tensor& labels, at::Tensor& lse,
@@ -277,7 +278,11 @@ OpImplementation cross_entropy(const cpu::Kernels& kernels) {
                                    const Tensors& grad_outputs, const std::vector<bool>&) {
     const at::Tensor logits = as_rows(saved.tensors[0]);
     at::Tensor lse = saved.tensors[2];
-    at::Tensor grad = at::empty(logits.sizes(), logits.options());
+    const bool over_logits =
+        attributes.integers[0] != 0 && logits.is_contiguous() && logits.is_same(saved.tensors[0]);
+    const at::Tensor grad =
+        over_logits ? logits.detach() : at::empty(logits.sizes(), logits.options());
+    if (over_logits) logits.unsafeGetTensorImpl()->bump_version();
     cpu::CrossEntropyArguments arguments =
         cross_entropy_arguments(logits, saved.tensors[1], lse, attributes);
     arguments.scale = grad_outputs[0].item<float>();

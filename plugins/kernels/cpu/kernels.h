@@ -63,7 +63,7 @@ struct CrossEntropyArguments {
   const std::int64_t* labels;
   float* loss;         ///< [rows] forward
   float* log_sum_exp;  ///< [rows] written forward, read backward
-  void* grad;          ///< [rows, vocab] backward
+  void* grad;          ///< [rows, vocab] backward; may be `logits`, which are contiguous then
 };
 
 struct AttentionArguments {

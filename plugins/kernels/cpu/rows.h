@@ -289,11 +289,12 @@ void cross_entropy_backward(const CrossEntropyArguments& a, std::int64_t begin, 
                   [&](std::int64_t j, std::int64_t count) { put(grad + j, Floats{}, count); });
         continue;
       }
+      // From the logit itself, so that nothing is rounded twice; `grad` may be where the logits
+      // are.
+      const float share = exponential(all(to_float(logits[label]) - lse))[0];
       for_lanes(a.vocab, [&](std::int64_t j, std::int64_t count) {
         put(grad + j, exponential(get(logits + j, count) - lse) * factor - spread, count);
       });
-      // Again from the logit, so that nothing is rounded twice.
-      const float share = exponential(all(to_float(logits[label]) - lse))[0];
       set(grad[label], share * factor - spread - scale * (1.0F - a.smoothing));
     }
   });

@@ -103,14 +103,15 @@ class ChunkedCrossEntropy final : public Loss {
 };
 
 struct FusedConfig : ops::CrossEntropyConfig {
-  std::int64_t chunk_megabytes = 64;
+  std::int64_t chunk_megabytes = 256;
 
   static ConfigSchema<FusedConfig> schema() {
     return std::move(
         ops::cross_entropy_schema<FusedConfig>()
-            .field("chunk_megabytes", &FusedConfig::chunk_megabytes,
-                   "memory of the float32 logits that are there at a time; about three times that "
-                   "is used")
+            .field(
+                "chunk_megabytes", &FusedConfig::chunk_megabytes,
+                "memory of the float32 logits that are there at a time where the output projection "
+                "is trained, adapted or followed by a soft cap; otherwise 16 MB are")
             .at_least(1));
   }
 };
@@ -123,14 +124,8 @@ class FusedLinearCrossEntropy final : public Loss {
   at::Tensor from_hidden(const at::Tensor& hidden, const at::Tensor& labels, Head& head) override {
     const at::Tensor counted = config_.counted(labels);
     const at::Tensor rows = labelled_rows(counted);
-    const std::int64_t budget = config_.chunk_megabytes * 1'000'000;
-    const std::int64_t columns = std::max<std::int64_t>(
-        1, head.share() == nullptr ? head.vocab_size()
-                                   : head.vocab_size() / head.share()->ranks->size());
-    const std::int64_t rows_per_chunk =
-        std::max<std::int64_t>(1, budget / (columns * std::int64_t{sizeof(float)}));
     return fused_linear_cross_entropy(hidden.index_select(0, rows), counted.index_select(0, rows),
-                                      head, config_.options(), rows_per_chunk);
+                                      head, config_.options(), config_.chunk_megabytes * 1'000'000);
   }
   at::Tensor from_logits(const at::Tensor& logits, const at::Tensor& labels) override {
     return ops::cross_entropy(logits, config_.counted(labels), config_.options());

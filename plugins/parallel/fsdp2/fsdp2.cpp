@@ -248,14 +248,6 @@ void Fsdp2::set_up(World& world) {
 
 void Fsdp2::check(Model& model, ProblemList& problems) {
   if (tensor_parallelism_) tensor_parallelism_->check(model, problems);
-  const auto& linears = model.parts().linears;
-  if (config_.tp_size > 1 &&
-      std::any_of(linears.begin(), linears.end(), [](const nn::Linear* linear) {
-        return at::isIntegralType(linear->weight()->value().scalar_type(), /*includeBool=*/true);
-      }))
-    problems.add({ErrorCode::kUnsupported, "ranks can't share quantised matrices",
-                  "a section [quantization]", "tp_size = 1", "distributed.tp_size",
-                  "leave tp_size out: the matrices are then cut into rows"});
   parallel::check_checkpointing(config_.activation_checkpointing, config_.checkpointing, problems);
   if (config_.tp_size > 1 && config_.checkpointing.part != "block")
     problems.add({ErrorCode::kUnsupported, "ranks share the tokens of whole blocks",
