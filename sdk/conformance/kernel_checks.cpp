@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 
@@ -27,6 +28,7 @@ struct Case {
   Tensors inputs;
   OpAttributes attributes;
   std::vector<bool> differentiable;
+  bool overwrites = false;  ///< the attributes allow that the first input is written over
 };
 
 /// Float inputs in another dtype; angles stay float32, as models give them.
@@ -65,6 +67,7 @@ void add_row_cases(const std::string& op, at::ScalarType dtype, std::uint64_t se
             std::array<double, 4>{0.0, 0.0, 5.0, 0.0}})
         cases.push_back({name, {x * 3, labels}, {numbers, {}}, {true, false}});
       cases.push_back({name + " strided", {strided, labels}, {}, {true, false}});
+      cases.push_back({name + " written over", {x * 3, labels}, {{}, {1}}, {true, false}, true});
     }
   }
 }
@@ -192,7 +195,9 @@ Results run(const OpImplementation& implementation, const Case& one, std::uint64
   const at::NoGradGuard no_grad;
   ops::Saved saved;
   Results results;
-  results.outputs = implementation.forward(one.inputs, one.attributes, saved);
+  Tensors inputs = one.inputs;
+  if (one.overwrites) inputs[0] = inputs[0].clone();
+  results.outputs = implementation.forward(inputs, one.attributes, saved);
   Tensors grads;
   for (std::size_t i = 0; i < results.outputs.size(); ++i)
     grads.push_back(
@@ -216,6 +221,9 @@ int compare(const OpImplementation& implementation, const OpImplementation& refe
     if (implementation.supports && !implementation.supports(one.inputs, one.attributes)) continue;
     ++taken;
     const Results expected = run(reference, one, seed);
+    Tensors before;
+    for (const at::Tensor& input : one.inputs)
+      before.push_back(input.defined() ? input.clone() : input);
     const Results actual = run(implementation, one, seed);
     const std::string name = implementation.op + " '" + implementation.name + "' on " + one.name +
                              " of " + at::toString(dtype);
@@ -229,6 +237,11 @@ int compare(const OpImplementation& implementation, const OpImplementation& refe
       expect_close(report, name + ": gradient of input " + std::to_string(i),
                    i < actual.gradients.size() ? actual.gradients[i] : at::Tensor(),
                    expected.gradients[i], limit);
+    }
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      if (before[i].defined() && !at::equal(before[i], one.inputs[i]))
+        report.fail(name + ": input " + std::to_string(i) + " was written to", "other values",
+                    "inputs as they were", "make a tensor for the result");
     }
     if (report.outcome() == Outcome::kFail) return taken;  // the first says enough
   }

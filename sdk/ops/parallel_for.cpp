@@ -10,6 +10,7 @@
 // The entry points of the OpenMP runtime that LibTorch has loaded (GNU's; LLVM's and Intel's have
 // them too). Absent where LibTorch was built without OpenMP.
 extern "C" {
+// NOLINTNEXTLINE(readability-identifier-naming): the name of GCC's runtime
 [[gnu::weak]] void GOMP_parallel(void (*function)(void*), void* data, unsigned threads,
                                  unsigned flags);
 [[gnu::weak]] int omp_get_thread_num();

@@ -184,6 +184,11 @@ class AssumesContiguous final : public Pack {
     return Pack::gate({misread, in[1]}, attributes);
   }
 };
+class WritesToItsInput final : public Pack {
+  at::Tensor gate(const ops::Tensors& in, const ops::OpAttributes&) const override {
+    return at::Tensor(in[1]).mul_(in[0] * in[0].sigmoid());
+  }
+};
 class Nameless final : public Pack {
   std::string name() const override { return "reference"; }
 };
@@ -204,6 +209,7 @@ void register_components(Registrar& registrar) {
   add<Adapter, RoundsFiles>(registrar, "rounds_files", "adapter.files");
   add<Adapter, CountsPasses>(registrar, "counts_passes", "adapter.repeatable");
   add<KernelPack, AssumesContiguous>(registrar, "assumes_contiguous", "kernel_pack.numbers");
+  add<KernelPack, WritesToItsInput>(registrar, "writes_to_its_input", "kernel_pack.numbers");
   add<KernelPack, Nameless>(registrar, "nameless", "kernel_pack.declared");
 }
 

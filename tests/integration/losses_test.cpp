@@ -2,6 +2,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -183,13 +184,66 @@ TEST(FusedLinearCrossEntropy, ManyChunksGiveTheSumsOfTheUnfusedLossInBoundedMemo
                        {"hidden", hidden.grad()},
                        {"weight", head.linear().weight()->value().grad()}});
     const at::NoGradGuard no_grad;
-    EXPECT_EQ(library().create<Loss>(name, config)->from_hidden(hidden, labels, head).item<float>(),
-              sum.item<float>());
+    EXPECT_NEAR(
+        library().create<Loss>(name, config)->from_hidden(hidden, labels, head).item<float>(),
+        sum.item<float>(), 1e-6 * sum.item<float>());
   }
   for (const auto& [name, tensor] : results[0]) {
     EXPECT_LE(largest_difference(tensor, results[1].at(name)),
               1e-6 * tensor.abs().max().item<double>())
         << name;
+  }
+}
+
+/// More rows than a block has, more words than a tile; the head never makes logits.
+TEST(FusedLinearCrossEntropy, AFrozenHeadGoesByTilesOfTheVocabulary) {
+  constexpr std::int64_t kVocab = 3001;
+  constexpr std::int64_t kRows = 2100;
+  const at::Tensor weight = at::randn({kVocab, 16}) * 0.5;
+  const at::Tensor labels = at::randint(0, kVocab, {kRows}, at::kLong);
+  labels.slice(0, 0, kRows, 50).fill_(-100);
+  const at::Tensor values = at::randn({kRows, 16});
+  for (const char* settings :
+       {"{}", R"({"label_smoothing": 0.1})", R"({"z_loss": 0.01})",
+        R"({"label_smoothing": 0.2, "z_loss": 0.001})", R"({"soft_cap": 5.0})"}) {
+    SCOPED_TRACE(settings);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      std::vector<Tensors> results;
+      for (const char* name : {"masked_cross_entropy", "fused_linear_cross_entropy"}) {
+        PlainHead head(weight.to(dtype), {});
+        head.linear().weight()->set_trainable(false);
+        Value config = parse_json(settings);
+        const bool fused = std::string(name).starts_with("fused");
+        if (fused) config.as_table().set("chunk_megabytes", 1);
+        const at::Tensor hidden = values.detach().to(dtype).clone().requires_grad_(true);
+        const auto loss = library().create<Loss>(name, config);
+        const at::Tensor sum = loss->from_hidden(hidden, labels, head);
+        (sum * 0.25).backward();
+        const bool tiled = config.find("soft_cap") == nullptr;
+        if (fused && tiled) {
+          EXPECT_EQ(head.most_rows, 0);
+        }
+        EXPECT_EQ(head.linear().storage().components().size(), 1U);  // its own storage is back
+        results.push_back({{"loss", sum.detach()}, {"hidden", hidden.grad()}});
+      }
+      for (const auto& [name, tensor] : results[0]) {
+        EXPECT_LE(largest_difference(tensor, results[1].at(name)),
+                  (dtype == at::kFloat ? 2e-6 : 2e-2) * tensor.abs().max().item<double>())
+            << name << " " << dtype;
+      }
+    }
+  }
+}
+
+TEST(FusedLinearCrossEntropy, ALabelOutsideTheVocabularyIsAClearError) {
+  PlainHead head(at::randn({7, 4}), {});
+  for (const bool trainable : {false, true}) {
+    head.linear().weight()->set_trainable(trainable);
+    const at::Tensor hidden = at::randn({3, 4}).requires_grad_(true);
+    const auto loss = library().create<Loss>("fused_linear_cross_entropy");
+    EXPECT_THROW(loss->from_hidden(hidden, at::full({3}, 7, at::kLong), head), Error);
+    EXPECT_EQ(head.project(at::randn({1, 4})).requires_grad(),
+              trainable);  // nothing is left behind
   }
 }
 
