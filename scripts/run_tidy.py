@@ -8,13 +8,15 @@ branch left main; on main itself, from the commit before. A header counts for th
 A file with LibTorch's headers costs 10 to 20 s, the others 2 to 6 s.
 
 The compile commands are the build's without what GCC alone knows and without the precompiled header. Results are kept
-under BUILD/tidy; a file is looked at again when it, a header of the project, its command or .clang-tidy changes.
+under BUILD/tidy; a file is looked at again when it, a header of the project that it includes, its command or .clang-tidy
+changes. Which it includes is known from the build; before a build any header counts.
 """
 
 import argparse
 import concurrent.futures
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -55,6 +57,22 @@ def database(build):
     return entries
 
 
+def included_headers(build):
+    """Object as the compile command names it -> headers of the project that it was compiled with, by Ninja's records."""
+    text = subprocess.run(["ninja", "-C", str(build), "-t", "deps"], capture_output=True, text=True).stdout
+    headers, own = {}, set()
+    for line in text.splitlines():
+        if line.startswith("    "):
+            path = pathlib.Path(os.path.normpath(build / line.strip()))
+            if path.suffix == ".h" and path.is_relative_to(ROOT):
+                own.add(path)
+        elif line:
+            own = set()
+            if line.endswith("(VALID)"):
+                headers[line.split(":")[0]] = own
+    return headers
+
+
 def uses_libtorch(entry):
     return any("torch/csrc/api/include" in word for word in entry["arguments"])
 
@@ -89,15 +107,17 @@ def is_chosen(name, entry, changed):
 class Runner:
     def __init__(self, folder):
         self.folder = folder
-        digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes())
-        for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.h")):
-            digest.update(path.read_bytes())
-        self.common = digest.digest()
+        self.included = included_headers(folder.parent)
+        self.every_header = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.h")}
 
     def key(self, entry):
-        digest = hashlib.sha256(self.common)
+        digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes())
         digest.update(json.dumps(entry["arguments"]).encode())
         digest.update(pathlib.Path(entry["file"]).read_bytes())
+        words = entry["arguments"]
+        made = words[words.index("-o") + 1] if "-o" in words else None
+        for path in sorted(self.included.get(made, self.every_header)):
+            digest.update(path.read_bytes())
         return self.folder / "passed" / digest.hexdigest()
 
     def run(self, entry):
