@@ -1,5 +1,6 @@
 #include "config/yaml_reader.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <limits>
 #include <optional>
 #include <regex>
+#include <sstream>
 
 #include "espalier/base/error.h"
 
@@ -164,16 +166,51 @@ class TreeReader {
   std::size_t bytes_ = 0;
 };
 
+/// Where the documents of a text begin.
+class DocumentStarts final : public YAML::EventHandler {
+ public:
+  /// At most two. yaml-cpp finds one document after the other without end where the text begins
+  /// with what no document begins with, such as a comma, so YAML::LoadAll is not for texts of
+  /// others.
+  static std::vector<YAML::Mark> of(const std::string& text) {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStarts starts;
+    while (starts.marks_.size() < 2 && parser.HandleNextDocument(starts)) {
+    }
+    return starts.marks_;
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override { marks_.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  std::vector<YAML::Mark> marks_;
+};
+
 }  // namespace
 
 Value parse_yaml(std::string_view text, const std::string& file) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1)
-      throw_bad_input("the file holds several documents", std::to_string(documents.size()), "one",
-                      file);
-    if (documents.empty()) return Value(Table()).at({file, 0, 0});
-    return TreeReader(file).read(documents.front());
+    const std::string copy(text);
+    const std::vector<YAML::Mark> starts = DocumentStarts::of(copy);
+    if (starts.empty()) return Value(Table()).at({file, 0, 0});
+    if (starts.size() > 1) {
+      if (starts[0].pos == starts[1].pos)
+        throw YAML::ParserException(starts[0], "nothing begins like this");
+      throw_bad_input("the file holds several documents", {}, "one", file);
+    }
+    return TreeReader(file).read(YAML::Load(copy));
   } catch (const YAML::Exception& error) {
     const SourcePosition position{file, static_cast<std::uint32_t>(error.mark.line + 1),
                                   static_cast<std::uint32_t>(error.mark.column + 1)};

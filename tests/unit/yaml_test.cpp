@@ -55,7 +55,14 @@ TEST(Yaml, AnchorsAndMergeKeysAreResolved) {
       R"({"base": {"x": 1, "y": 2}, "other": {"y": 3, "x": 1}, "list": {"x": 1, "y": 2, "z": 4}})");
 }
 
-/// Few nodes, much text: what yaml_fuzz found to take gigabytes.
+/// yaml-cpp reads these without end; found by yaml_fuzz.
+TEST(Yaml, TextsThatBeginLikeNothingAreErrors) {
+  for (const char* text : {",", ", a", "]", "}", "a: 1\n---\n, b", "[a], b"})
+    EXPECT_NE(problem_of(text).find("r.yaml"), std::string::npos) << text;
+  EXPECT_NE(problem_of(", a: 1").find("r.yaml:1:1"), std::string::npos);
+}
+
+/// Few nodes, much text.
 TEST(Yaml, AliasesMayNotMultiplyText) {
   std::string bomb = "a0: &a0 \"" + std::string(300, 'x') + "\"\n";
   for (int i = 1; i < 4; ++i) {
