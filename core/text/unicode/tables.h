@@ -71,6 +71,10 @@ struct ScriptRange {
   std::uint8_t script;
 };
 
+// Clang would have braces around the three characters of each mapping.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-braces"
 #include "text/unicode/tables.inc"
+#pragma GCC diagnostic pop
 
 }  // namespace espalier::text::tables
