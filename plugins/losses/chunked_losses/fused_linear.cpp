@@ -231,10 +231,12 @@ at::Tensor fused_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor
       result.hidden_gradient = at::zeros(hidden.sizes(), hidden.options().requires_grad(false));
     ops::CrossEntropyOptions overwriting = options;
     overwriting.overwrites_logits = true;
-    if (split && wanted)
+    if (split && wanted) {
       result = by_hand(chunks, head, *split, overwriting, std::move(result));
-    else
+    } else {
+      split.reset();
       result = by_autograd(chunks, head, overwriting, weights, std::move(result));
+    }
   }
   at::Tensor loss = at::zeros({}, at::TensorOptions().dtype(at::kFloat)).fill_(result.sum);
   if (!wanted) return loss;
