@@ -1,6 +1,7 @@
 // What strategies rely on in a CommBackend: collectives that compute what their definition says,
 // for all dtypes and sizes, several at once; and an Error in time where a rank does not come. Ranks
 // are threads of this process.
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>

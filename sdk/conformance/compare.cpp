@@ -103,6 +103,7 @@ void expect_gradient(Report& report, const std::string& what, const std::vector<
                      const std::function<at::Tensor(const std::vector<at::Tensor>&)>& function,
                      std::uint64_t seed, double step, double limit) {
   std::vector<at::Tensor> leaves;
+  leaves.reserve(point.size());
   for (const at::Tensor& tensor : point) leaves.push_back(leaf(tensor));
   const std::vector<at::Tensor> gradient = gradients(function(leaves), leaves);
   const double length = norm_of(gradient);
@@ -113,8 +114,10 @@ void expect_gradient(Report& report, const std::string& what, const std::vector<
   std::string worst;
   for (int i = 0; i < kDirections; ++i) {
     std::vector<at::Tensor> direction;
+    direction.reserve(point.size());
+    const auto first = 100 * static_cast<std::uint64_t>(i + 1);
     for (std::size_t j = 0; j < point.size(); ++j)
-      direction.push_back(random_tensor(point[j].sizes(), seed, 100 * (i + 1) + j));
+      direction.push_back(random_tensor(point[j].sizes(), seed, first + j));
     const double scale = norm_of(direction);
     for (at::Tensor& part : direction) part.div_(scale);
     // Half along the gradient, where the value changes most.

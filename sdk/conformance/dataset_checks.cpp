@@ -125,6 +125,7 @@ void check_threads(const Subject& subject, Report& report) {
   constexpr int kThreads = 4;
   std::vector<std::string> wrong(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       try {
