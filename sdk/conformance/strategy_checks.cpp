@@ -35,7 +35,7 @@ struct Training {
 double backward(Model& model, std::uint64_t seed, int step, std::int64_t begin, std::int64_t count,
                 double weight) {
   const at::Tensor ids = random_integers({kRows, kLength}, kSmallVocabulary, seed,
-                                         static_cast<std::uint64_t>(100 + step))
+                                         100 + static_cast<std::uint64_t>(step))
                              .narrow(0, begin, count)
                              .contiguous();
   const ModelOutput output = model.forward({{{"input_ids", ids}}});

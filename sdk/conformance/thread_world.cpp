@@ -96,7 +96,7 @@ class ThreadWorld::Exchange {
     if (operation->kind != kind) throw std::logic_error("ranks call different collectives: " + key);
     operation->inputs[static_cast<std::size_t>(rank)] = input;
     operation->outputs[static_cast<std::size_t>(rank)] = output;
-    const std::shared_ptr<Operation> own = operation;
+    std::shared_ptr<Operation> own = operation;
     if (++operation->arrived == size) {
       ready_.push_back(operation);
       open_.erase(key);
@@ -240,6 +240,7 @@ void ThreadWorld::run(const std::function<void(World& world)>& work) {
   std::mutex mutex;
   std::exception_ptr first;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(size_));
   for (int rank = 0; rank < size_; ++rank) {
     threads.emplace_back([&, rank] {
       try {
