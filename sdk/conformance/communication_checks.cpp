@@ -64,6 +64,7 @@ void in_threads(int ranks, const std::function<void(int rank)>& work) {
   std::mutex mutex;
   std::exception_ptr first;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       try {
@@ -165,6 +166,7 @@ void check_all_gather(const Subject& subject, Report& report) {
             const at::Tensor output = poisoned(size * group.size(), type);
             group.all_gather(output, input, "a check")->wait();
             std::vector<at::Tensor> parts;
+            parts.reserve(static_cast<std::size_t>(group.size()));
             for (int from = 0; from < group.size(); ++from)
               parts.push_back(numbers(size, type, from));
             if (!input.equal(numbers(size, type, rank))) return "all_gather changes its input";

@@ -120,6 +120,7 @@ const DataPattern& recognise(const DataSketch& sketch, const std::vector<DataPat
   }
   if (best != nullptr) return *best;
   std::vector<std::string> known;
+  known.reserve(patterns.size());
   for (const DataPattern& pattern : patterns) known.push_back(pattern.to_string());
   std::string found = sketch.no_records;
   if (found.empty())

@@ -1,6 +1,7 @@
 #include "engine/data/data_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -255,7 +256,7 @@ std::vector<ShownRow> first_rows(std::shared_ptr<const Dataset> dataset, LoaderO
 std::int64_t DataReport::percentile(double share) const {
   if (lengths.empty()) return 0;
   const auto place =
-      static_cast<std::size_t>(share * static_cast<double>(lengths.size() - 1) + 0.5);
+      static_cast<std::size_t>(std::llround(share * static_cast<double>(lengths.size() - 1)));
   return lengths[std::min(place, lengths.size() - 1)];
 }
 

@@ -54,7 +54,7 @@ at::Tensor TextRunner::start(const std::vector<std::vector<std::int64_t>>& texts
     cache_ = model_.make_cache();
   }
   texts_.clear();  // while a pass fails the cache is of no text
-  const at::Tensor logits = read(pieces);
+  at::Tensor logits = read(pieces);
   texts_ = texts;
   return logits;
 }
@@ -71,6 +71,7 @@ at::Tensor TextRunner::append(const std::vector<std::int64_t>& ids) {
 
 void TextRunner::select(const std::vector<std::int64_t>& texts) {
   std::vector<std::vector<std::int64_t>> kept;
+  kept.reserve(texts.size());
   for (const std::int64_t text : texts) kept.push_back(texts_[static_cast<std::size_t>(text)]);
   texts_ = std::move(kept);
   if (cache_ != nullptr) cache_->reorder(texts);

@@ -190,6 +190,7 @@ Error PeerMonitor::explain(const std::string& what, const std::string& cause) {
   alive_at_ = steady_clock::now();  // the guard sees to it that the questions below have an end
   try {
     std::vector<Beat> before;
+    before.reserve(static_cast<std::size_t>(size_));
     for (int rank = 0; rank < size_; ++rank) before.push_back(read_beat(rank));
     const auto end = steady_clock::now() + kLookInterval;
     while (steady_clock::now() < end) {

@@ -48,7 +48,7 @@ class HellaSwag final : public RecordDataset {
 
   /// Ids with the special tokens in front or behind, where asked for.
   Ids tokens(const std::string& text, bool in_front, bool behind) const {
-    const Ids bare = tokenizer_->encode(text, false);
+    Ids bare = tokenizer_->encode(text, false);
     const Ids full = tokenizer_->encode(text, true);
     const auto begin = std::search(full.begin(), full.end(), bare.begin(), bare.end());
     if (begin == full.end()) return bare;

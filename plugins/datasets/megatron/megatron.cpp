@@ -170,6 +170,7 @@ class Megatron final : public Dataset {
     std::int64_t total = 0;
     for (const std::int64_t size : sizes) total += size;
     std::vector<double> weights;
+    weights.reserve(sizes.size());
     for (const std::int64_t size : sizes)
       weights.push_back(static_cast<double>(size) / static_cast<double>(total));
     return blend_by_weight(weights, std::min(*config_.num_samples, total));

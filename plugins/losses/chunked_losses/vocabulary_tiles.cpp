@@ -34,7 +34,8 @@ struct Running {
   }
 };
 
-void add_tile(Running rows, const at::Tensor& hidden, const at::Tensor& tile, at::Tensor logits) {
+void add_tile(const Running& rows, const at::Tensor& hidden, const at::Tensor& tile,
+              at::Tensor logits) {
   at::mm_out(logits, hidden, tile.t());
   at::Tensor values = logits.to(at::kFloat);  // the same tensor where it is float32
   const at::Tensor maximum = at::maximum(rows.maximum, values.amax({1}));
