@@ -1,5 +1,6 @@
 // Strategies and quantizers that break one promise each. `violates` names the check that has to
 // find it.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/linear.h>
 
 #include "espalier/nn/quantizer.h"

@@ -108,7 +108,8 @@ void SharedSegment::map(const GroupSetup& setup) {
 }
 
 std::byte* SharedSegment::slot(int turn, int rank) const {
-  const auto index = static_cast<std::size_t>(turn * (size_ + 1) + rank);
+  const auto index = static_cast<std::size_t>(turn) * static_cast<std::size_t>(size_ + 1) +
+                     static_cast<std::size_t>(rank);
   return reinterpret_cast<std::byte*>(header_) + kHeaderBytes + index * kSlotBytes;
 }
 

@@ -47,6 +47,7 @@ struct Entry : torch::autograd::Function<Entry> {
 
   /// By reference: the gradients of whole parameters are to be freed as soon as they are copied.
   static variable_list backward(AutogradContext* context, variable_list& gradients) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): what autograd saves holds no pointers
     auto* runner = reinterpret_cast<ShardingRunner*>(context->saved_data["runner"].toInt());
     const std::int64_t group = context->saved_data["group"].toInt();
     const auto inputs = static_cast<std::ptrdiff_t>(context->saved_data["inputs"].toInt());
@@ -77,6 +78,7 @@ struct Exit : torch::autograd::Function<Exit> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): what autograd saves holds no pointers
     auto* runner = reinterpret_cast<ShardingRunner*>(context->saved_data["runner"].toInt());
     runner->begin_backward(static_cast<std::size_t>(context->saved_data["group"].toInt()));
     gradients.resize(gradients.size() + 2);
@@ -95,7 +97,7 @@ variable_list enter(const variable_list& inputs, const variable_list& shards,
 
 ShardingRunner::ShardingRunner(
     std::unique_ptr<ShardedGroup> root,
-    std::vector<std::pair<const Block*, std::unique_ptr<ShardedGroup>>> groups,
+    std::vector<std::pair<const Block*, std::unique_ptr<ShardedGroup>>>&& groups,
     PrefetchDepth prefetch, RunBlock run_block)
     : root_(std::move(root)), prefetch_(prefetch), run_block_(std::move(run_block)) {
   for (auto& [block, group] : groups) {

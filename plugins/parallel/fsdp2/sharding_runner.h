@@ -26,7 +26,7 @@ class ShardingRunner final : public BlockRunner {
   using RunBlock = std::function<BlockState(Block&, BlockState, const BatchContext&)>;
 
   ShardingRunner(std::unique_ptr<ShardedGroup> root,
-                 std::vector<std::pair<const Block*, std::unique_ptr<ShardedGroup>>> groups,
+                 std::vector<std::pair<const Block*, std::unique_ptr<ShardedGroup>>>&& groups,
                  PrefetchDepth prefetch, RunBlock run_block);
 
   BlockState run(Block& block, BlockState state, const BatchContext& context) override;
