@@ -303,9 +303,11 @@ TEST_F(ChatDataset, GetIsEqualFromManyThreads) {
   const auto dataset = open_dataset("chat", table_of({{"path", path}}), context_);
   std::vector<Sample> alone;
   for (std::int64_t i = 0; i < dataset->size(); ++i) alone.push_back(dataset->get(i));
+  constexpr int kThreads = 4;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   std::atomic<int> different = 0;
-  for (int t = 0; t < 4; ++t) {
+  for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&] {
       for (int round = 0; round < 5; ++round) {
         for (std::int64_t i = 0; i < dataset->size(); ++i) {

@@ -249,7 +249,7 @@ TEST(GenerateCommand, AnswersALinesFileWithIdsAndLogProbabilities) {
   EXPECT_EQ(list[0].find("ids")->as_array().size(), 5U);
   EXPECT_EQ(list[0].find("log_probabilities")->as_array().size(), 5U);
   EXPECT_LT(list[0].find("log_probabilities")->as_array()[0].as_float(), 0.0);
-  const auto ids = [](std::string lines) {
+  const auto ids = [](const std::string& lines) {
     std::vector<std::int64_t> all;
     std::istringstream stream(lines);
     for (std::string line; std::getline(stream, line);) {

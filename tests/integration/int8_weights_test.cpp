@@ -20,7 +20,8 @@ ComponentLibrary& library() {
   return instance;
 }
 
-LoadedModel load(const std::string& name, bool quantised, std::shared_ptr<Adapter> adapter = {}) {
+LoadedModel load(const std::string& name, bool quantised,
+                 const std::shared_ptr<Adapter>& adapter = {}) {
   ModelLoadOptions options;
   if (quantised) options.quantizer = library().create<Quantizer>("int8");
   if (adapter != nullptr) options.further_adapters = {adapter};

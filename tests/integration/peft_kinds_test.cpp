@@ -125,7 +125,7 @@ TEST_P(PeftKinds, TextsSideBySideAreAnsweredAsAlone) {
 /// Six rows of tokens that every tiny model knows, beside the run's folder.
 std::string data_file(const std::string& output) {
   const at::Tensor ids = at::arange(48, at::TensorOptions().dtype(at::kLong)).view({3, 2, 8}) + 4;
-  const std::string path = output + "-data.safetensors";
+  std::string path = output + "-data.safetensors";
   write_tensors(path, {{"input_ids", ids}, {"labels", ids.clone()}});
   return path;
 }

@@ -61,7 +61,7 @@ TEST(ConfigOverrides, UnknownKeysAndOtherTypesAreRefusedTogether) {
 
 /// A copy of a fixture whose files may be changed.
 std::string copy_of(const std::string& name, const TemporaryFolder& folder) {
-  const std::string copy = folder.file("model");
+  std::string copy = folder.file("model");
   fs::create_directory(copy);
   for (const char* file : {"config.json", "model.safetensors"})
     folder.write(std::string("model/") + file,
