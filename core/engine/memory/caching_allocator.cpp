@@ -180,8 +180,8 @@ CachingAllocator::Block* CachingAllocator::map(std::size_t size) {
   char* start = static_cast<char*>(memory) + before;
   if (before > 0) ::munmap(memory, before);
   if (before < kHugePage) ::munmap(start + bytes, kHugePage - before);
-  // No MADV_HUGEPAGE: steps are no faster with it, and the first one took twice as long, measured in
-  // a virtual machine.
+  // No MADV_HUGEPAGE: steps are no faster with it, and the first one took twice as long, measured
+  // in a virtual machine.
   use_.reserved += static_cast<std::int64_t>(bytes);
   ++use_.mappings;
   auto* block = new (start) Block();
