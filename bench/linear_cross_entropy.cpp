@@ -15,11 +15,11 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cpu_kernels.h"
 #include "engine/memory/caching_allocator.h"
 #include "engine/run/component_library.h"
 #include "espalier/base/error.h"
 #include "espalier/nn/linear.h"
-#include "espalier/ops/op.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/loss.h"
 
@@ -117,11 +117,7 @@ int main(int count, char** arguments) try {
   Table fused;
   if (count > 3) fused.set("chunk_megabytes", std::int64_t{std::atoll(arguments[3])});
   ComponentLibrary library;
-  const auto pack = library.create<KernelPack>("cpu_kernels");
-  if (pack->unavailable().empty()) {
-    for (ops::OpImplementation& one : pack->implementations())
-      ops::OpTable::instance().add(std::move(one));
-  }
+  use_cpu_kernels(library);
   std::printf(
       "%lld rows of %lld; times of head + cross entropy over all rows\n\n"
       "| vocabulary | ignored | weight trained | head + cross entropy | masked_cross_entropy "

@@ -18,13 +18,13 @@
 #include <cstdlib>
 #include <map>
 
+#include "cpu_kernels.h"
 #include "engine/data/loader.h"
 #include "engine/memory/caching_allocator.h"
 #include "engine/run/component_library.h"
 #include "engine/train/train_step.h"
 #include "espalier/base/random.h"
 #include "espalier/nn/linear.h"
-#include "espalier/ops/op.h"
 
 namespace espalier {
 namespace {
@@ -113,11 +113,7 @@ double copy_bandwidth() {
 
 void run(const char* folder, std::int64_t tokens, std::int64_t length, const char* loss_name) {
   ComponentLibrary library;
-  const auto pack = library.create<KernelPack>("cpu_kernels");
-  if (pack->unavailable().empty()) {
-    for (ops::OpImplementation& one : pack->implementations())
-      ops::OpTable::instance().add(std::move(one));
-  }
+  use_cpu_kernels(library);
   ModelLoadOptions load;
   load.dtype = "float32";
   const LoadedModel loaded = library.from_pretrained(folder, load);
@@ -135,7 +131,6 @@ void run(const char* folder, std::int64_t tokens, std::int64_t length, const cha
   DataLoader loader(
       std::make_shared<RandomTokens>(length, loaded.config.find("vocab_size")->as_int()), options);
 
-  double begun = 0;
   std::vector<double> passes;
   std::vector<double> updates;
   TrainingParts parts{model, *objective, *loss, optimizer, *schedule};
@@ -145,7 +140,7 @@ void run(const char* folder, std::int64_t tokens, std::int64_t length, const cha
   parts.on_gradients = [&] { at_gradients = now(); };
   for (std::int64_t step = 1; step <= kSteps + 1; ++step) {
     const StepBatches batches = loader.next();
-    begun = now();
+    const double begun = now();
     train_step(parts, batches, step);
     if (step == 1) continue;  // makes the state
     passes.push_back(at_gradients - begun);

@@ -2,9 +2,7 @@
 class HeatMap {
   constructor(maps, parent) {
     this.maps = maps;
-    this.box = document.createElement("div");
-    this.box.className = "chart";
-    this.box.innerHTML = "<p class=choice><select aria-label=run></select> <select aria-label=quantity></select></p><div class=read></div><svg role=img></svg>";
+    this.box = chartBox(parent, "<p class=choice><select aria-label=run></select> <select aria-label=quantity></select></p>");
     [this.choice, this.read, this.svg] = this.box.children;
     [this.runs, this.quantities] = this.choice.children;
     maps.forEach((map, i) => this.runs.append(new Option(data.runs[map.run], i)));
@@ -14,7 +12,6 @@ class HeatMap {
     this.svg.addEventListener("pointermove", event => this.readout(event));
     this.svg.addEventListener("pointerdown", event => this.readout(event));
     this.svg.addEventListener("pointerleave", () => this.readout(null));
-    parent.append(this.box);
     this.choose();
   }
   choose() {

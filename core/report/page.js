@@ -94,16 +94,21 @@ function logTicks(low, high) {
   return list.length >= 2 ? list : ticks(low, high, 4).filter(t => t > 0);
 }
 
+function chartBox(parent, head) {
+  const box = document.createElement("div");
+  box.className = "chart";
+  box.innerHTML = head + "<div class=read></div><svg role=img></svg>";
+  parent.append(box);
+  return box;
+}
+
 class ChartView {
   constructor(chart, parent) {
     this.chart = chart;
-    this.box = document.createElement("div");
-    this.box.className = "chart";
-    this.box.innerHTML = "<h3></h3><div class=read></div><svg role=img></svg>";
+    this.box = chartBox(parent, "<h3></h3>");
     [this.title, this.read, this.svg] = this.box.children;
     this.title.textContent = chart.title;
     this.svg.setAttribute("aria-label", chart.title);
-    parent.append(this.box);
     this.svg.addEventListener("pointermove", event => this.moved(event));
     this.svg.addEventListener("pointerdown", event => this.pressed(event));
     this.svg.addEventListener("pointerup", () => this.released());

@@ -278,8 +278,7 @@ OpImplementation cross_entropy(const cpu::Kernels& kernels) {
                                    const Tensors& grad_outputs, const std::vector<bool>&) {
     const at::Tensor logits = as_rows(saved.tensors[0]);
     at::Tensor lse = saved.tensors[2];
-    const bool over_logits =
-        attributes.integers[0] != 0 && logits.is_contiguous() && logits.is_same(saved.tensors[0]);
+    const bool over_logits = attributes.integers[0] != 0 && logits.is_contiguous();
     const at::Tensor grad =
         over_logits ? logits.detach() : at::empty(logits.sizes(), logits.options());
     if (over_logits) logits.unsafeGetTensorImpl()->bump_version();

@@ -210,13 +210,14 @@ at::Tensor fused_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor
                                       Head& head, const ops::CrossEntropyOptions& options,
                                       std::int64_t chunk_bytes) {
   const bool records = at::GradMode::is_enabled();
-  const variable_list weights = records ? trainable_tensors(head) : variable_list();
+  const variable_list weights = trainable_tensors(head);
   const bool wants_hidden = records && hidden.requires_grad();
-  const bool wanted = wants_hidden || !weights.empty();
+  const bool wanted = wants_hidden || (records && !weights.empty());
   Result result;
   result.weight_gradients.resize(weights.size());
   std::optional<SplitHead> split;
   if (is_plain(head, hidden)) split.emplace(head.linear());
+  // Not for a trained weight without gradients either: validation then has the numbers of training.
   if (split && weights.empty() && options.soft_cap == 0 &&
       ends_with_product(head, *split, hidden)) {
     ops::check_labels(labels, head.vocab_size());
@@ -235,7 +236,8 @@ at::Tensor fused_linear_cross_entropy(const at::Tensor& hidden, const at::Tensor
       result = by_hand(chunks, head, *split, overwriting, std::move(result));
     } else {
       split.reset();
-      result = by_autograd(chunks, head, overwriting, weights, std::move(result));
+      result = by_autograd(chunks, head, overwriting, wanted ? weights : variable_list(),
+                           std::move(result));
     }
   }
   at::Tensor loss = at::zeros({}, at::TensorOptions().dtype(at::kFloat)).fill_(result.sum);
