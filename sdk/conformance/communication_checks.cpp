@@ -30,7 +30,7 @@ using std::chrono::steady_clock;
 constexpr int kMostRanks = 4;
 constexpr milliseconds kPatience{20'000};  // of checks in which every rank comes
 constexpr milliseconds kShort{700};        // of checks in which one does not
-constexpr milliseconds kLate{15'000};      // an error after this came too late
+constexpr milliseconds kLate{15'000};      // an error so long after its timeout came too late
 
 /// Sizes: none, odd ones, and for two dtypes more than a buffer of a megabyte holds.
 constexpr std::int64_t kSmall = 1000;
@@ -259,8 +259,9 @@ void check_groups(const Subject& subject, Report& report) {
   });
 }
 
-/// Runs what has to end in an Error(kPeerFailed), neither at once nor late.
-void expect_failure(const std::string& what, const std::function<void()>& work, Report& report) {
+/// Runs what has to end in an Error(kPeerFailed), not much later than `timeout`.
+void expect_failure(const std::string& what, milliseconds timeout,
+                    const std::function<void()>& work, Report& report) {
   const auto start = steady_clock::now();
   try {
     work();
@@ -276,18 +277,16 @@ void expect_failure(const std::string& what, const std::function<void()>& work, 
     report.fail(what + ": something else than an Error is thrown", error.what(),
                 "Error(kPeerFailed)");
   }
-  if (steady_clock::now() - start > kLate)
-    report.fail(
-        what + ": the error comes late",
-        std::to_string(
-            std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - start).count()) +
-            " s",
-        "about " + std::to_string(kShort.count()) + " ms, the timeout of the group");
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - start);
+  if (seconds > timeout + kLate)
+    report.fail(what + ": the error comes late", std::to_string(seconds.count()) + " s",
+                "about " + std::to_string(timeout.count()) + " ms, the timeout of the group");
 }
 
 void check_missing_rank(const Subject& subject, Report& report) {
   expect_failure(
-      "a rank of two never connects",
+      "a rank of two never connects", kShort,
       [&] {
         const auto backend = subject.create<CommBackend>();
         const auto group = backend->connect(setup_of(new_store(kShort), "check", 0, 2, kShort));
@@ -300,7 +299,7 @@ void check_missing_rank(const Subject& subject, Report& report) {
 void check_sizes_disagree(const Subject& subject, Report& report) {
   const auto store = new_store(kShort);
   expect_failure(
-      "two ranks connect as groups of two and three",
+      "two ranks connect as groups of two and three", kShort,
       [&] {
         in_threads(2, [&](int rank) {
           const auto backend = subject.create<CommBackend>();
@@ -312,28 +311,41 @@ void check_sizes_disagree(const Subject& subject, Report& report) {
       report);
 }
 
-void check_timeout(const Subject& subject, Report& report) {
+/// Both ranks come to one collective, and one to the next. False when the first failed already,
+/// which with a short timeout may be the machine's doing.
+bool both_then_one(const Subject& subject, milliseconds timeout, Report& report) {
   const auto store = new_store(kPatience);
   std::mutex mutex;
   std::shared_ptr<Communicator> idle;  // lives until the other has given up
-  in_threads(2, [&](int rank) {
-    const auto backend = subject.create<CommBackend>();
-    const auto group = backend->connect(setup_of(store, "check", rank, 2, kShort));
-    const at::Tensor tensor = numbers(3, at::kFloat, rank);
-    group->all_reduce(tensor, "a check")->wait();
-    if (rank == 1) {
-      const std::lock_guard lock(mutex);
-      idle = group;
-      return;
-    }
-    Report own;
-    expect_failure(
-        "a rank does not come to a collective",
-        [&] { group->all_reduce(tensor, "the check that nobody comes to")->wait(); }, own);
-    const std::lock_guard lock(mutex);
-    for (const Problem& remark : own.remarks())
-      report.fail(remark.what, remark.found, remark.expected, remark.hint);
-  });
+  Report own;
+  try {
+    in_threads(2, [&](int rank) {
+      const auto backend = subject.create<CommBackend>();
+      const auto group = backend->connect(setup_of(store, "check", rank, 2, timeout));
+      const at::Tensor tensor = numbers(3, at::kFloat, rank);
+      group->all_reduce(tensor, "a check")->wait();
+      if (rank == 1) {
+        const std::lock_guard lock(mutex);
+        idle = group;
+        return;
+      }
+      expect_failure(
+          "a rank does not come to a collective", timeout,
+          [&] { group->all_reduce(tensor, "the check that nobody comes to")->wait(); }, own);
+    });
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kPeerFailed || timeout == kPatience) throw;
+    return false;
+  }
+  for (const Problem& remark : own.remarks())
+    report.fail(remark.what, remark.found, remark.expected, remark.hint);
+  return true;
+}
+
+void check_timeout(const Subject& subject, Report& report) {
+  // A busy machine may hold a rank up for longer than a short timeout.
+  for (const milliseconds timeout : {kShort, 6 * kShort, kPatience})
+    if (both_then_one(subject, timeout, report)) return;
 }
 
 }  // namespace

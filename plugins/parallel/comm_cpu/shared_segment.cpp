@@ -45,14 +45,84 @@ bool is_alive(pid_t process) {
   return state != 'Z' && state != 'X';
 }
 
-Error shared_memory_error(const std::string& name, int failure, std::size_t bytes) {
-  return Error(Problem{ErrorCode::kIo, "the ranks can't share memory",
+Error shared_memory_error(const std::string& what, int failure, std::size_t bytes) {
+  return Error(Problem{ErrorCode::kIo,
+                       what,
                        std::string(::strerror(failure)),
-                       std::to_string(bytes >> 20) + " MB in /dev/shm", name,
-                       "give the container more (--shm-size), or set dist_env.type = \"gloo\""});
+                       std::to_string(bytes >> 20) + " MB that the ranks of the host share",
+                       {},
+                       "set dist_env.type = \"gloo\""});
+}
+
+/// A descriptor that is closed at the end of a scope.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+void publish(const GroupSetup& setup, const char* key, const std::string& text) {
+  setup.store->set(key, std::vector<std::uint8_t>(text.begin(), text.end()));
+}
+
+std::string published(const GroupSetup& setup, const char* key) {
+  const std::vector<std::uint8_t> text = setup.store->get(key);
+  return {text.begin(), text.end()};
+}
+
+/// Memory without a name, which the system takes back however the processes end, and which the
+/// size of /dev/shm (64 MB in a container) does not limit. Others reach it through rank 0's
+/// descriptor.
+int make_memory(const GroupSetup& setup, std::size_t bytes) {
+  const int descriptor = ::memfd_create("espalier", MFD_CLOEXEC);
+  // Reserved at once: memory that is missing later would end the process with a bus error.
+  const int failure =
+      descriptor < 0 ? errno : ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes));
+  publish(setup, "size", std::to_string(setup.size));
+  if (failure == 0) {
+    publish(setup, "memory",
+            "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor));
+    return descriptor;
+  }
+  if (descriptor >= 0) ::close(descriptor);
+  publish(setup, "memory", "");
+  throw shared_memory_error("the ranks can't share memory", failure, bytes);
+}
+
+int open_memory(const GroupSetup& setup, std::size_t bytes) {
+  // Another size is another layout: what lies beyond the end of the memory is a bus error.
+  if (const std::string size = published(setup, "size"); size != std::to_string(setup.size)) {
+    throw Error(Problem{ErrorCode::kPeerFailed, "ranks disagree on the size of their group",
+                        std::to_string(setup.size) + " on rank " + std::to_string(setup.rank),
+                        size + " on rank 0", "group " + setup.name,
+                        "start all ranks with the same settings"});
+  }
+  const std::string path = published(setup, "memory");
+  if (path.empty()) {
+    throw Error(Problem{ErrorCode::kPeerFailed,
+                        "rank 0 has no memory to share",
+                        {},
+                        {},
+                        "group " + setup.name,
+                        "see the error of rank 0"});
+  }
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor < 0)
+    throw shared_memory_error("the memory of rank 0 can't be opened: " + path, errno, bytes);
+  return descriptor;
 }
 
 }  // namespace
+
+void SharedSegment::Unmap::operator()(Header* header) const { ::munmap(header, bytes); }
 
 SharedSegment::SharedSegment(const GroupSetup& setup)
     : rank_(setup.rank), size_(setup.size), timeout_(setup.timeout) {
@@ -66,51 +136,21 @@ SharedSegment::SharedSegment(const GroupSetup& setup)
   header_->processes[rank_] = static_cast<std::int32_t>(::getpid());
 }
 
-SharedSegment::~SharedSegment() { ::munmap(header_, bytes()); }
-
-std::size_t SharedSegment::bytes() const {
-  return kHeaderBytes + 2 * kSlotBytes * static_cast<std::size_t>(size_ + 1);
-}
-
 void SharedSegment::map(const GroupSetup& setup) {
-  // Rank 0 makes the memory; all map it; then its name goes.
-  std::string name;
-  int descriptor = -1;
-  if (rank_ == 0) {
-    name = "/espalier-" + std::to_string(::getpid()) + "-" + setup.name;
-    ::shm_unlink(name.c_str());  // of a process with this number that was killed half-way
-    descriptor = ::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    // Reserved at once: memory that is missing later would end the process with a bus error.
-    const int failure =
-        descriptor < 0 ? errno : ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes()));
-    if (failure != 0) {
-      ::shm_unlink(name.c_str());
-      if (descriptor >= 0) ::close(descriptor);
-      setup.store->set("name", std::vector<std::uint8_t>{});
-      throw shared_memory_error(name, failure, bytes());
-    }
-    setup.store->set("name", std::vector<std::uint8_t>(name.begin(), name.end()));
-  } else {
-    const std::vector<std::uint8_t> text = setup.store->get("name");
-    name.assign(text.begin(), text.end());
-    descriptor = ::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0);
-    if (descriptor < 0) throw shared_memory_error(name, errno, bytes());
-  }
-  void* memory = ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-  const int failure = errno;
-  ::close(descriptor);
-  if (memory == MAP_FAILED) throw shared_memory_error(name, failure, bytes());
-  header_ = static_cast<Header*>(memory);  // zeros: the initial state
-  if (setup.store->add("mapped", 1) == size_)
-    setup.store->set("all_mapped", std::vector<std::uint8_t>{1});
-  setup.store->wait({"all_mapped"}, timeout_);
-  if (rank_ == 0) ::shm_unlink(name.c_str());
+  const std::size_t bytes = kHeaderBytes + 2 * kSlotBytes * static_cast<std::size_t>(size_ + 1);
+  const Descriptor descriptor(rank_ == 0 ? make_memory(setup, bytes) : open_memory(setup, bytes));
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.number(), 0);
+  if (memory == MAP_FAILED) throw shared_memory_error("the ranks can't share memory", errno, bytes);
+  // Zeros: the initial state.
+  header_ = std::unique_ptr<Header, Unmap>(static_cast<Header*>(memory), Unmap{bytes});
+  if (setup.store->add("mapped", 1) == size_) publish(setup, "all_mapped", "yes");
+  setup.store->wait({"all_mapped"}, timeout_);  // until then others need rank 0's descriptor
 }
 
 std::byte* SharedSegment::slot(int turn, int rank) const {
   const auto index = static_cast<std::size_t>(turn) * static_cast<std::size_t>(size_ + 1) +
                      static_cast<std::size_t>(rank);
-  return reinterpret_cast<std::byte*>(header_) + kHeaderBytes + index * kSlotBytes;
+  return reinterpret_cast<std::byte*>(header_.get()) + kHeaderBytes + index * kSlotBytes;
 }
 
 int SharedSegment::missing_rank() const {
