@@ -107,11 +107,11 @@ int compute(const AdapterFlags& flags, const plugin::Catalog& catalog) {
   if (extracts) {
     require(flags.base, flags, "--base DIR");
     if (!flags.rank) require("", flags, "--rank N");
-    table.set("tuned", config::resolve_model_path(flags.model));
   }
   request.options = std::move(table);
   add_model(request, catalog, extracts ? flags.base : flags.model);
   if (extracts) {
+    add_further_model(request, catalog, "tuned", flags.model);
     request.components["peft"] = new_adapter(flags, catalog);
   } else {
     require(flags.adapter, flags, "--adapter DIR");

@@ -77,13 +77,14 @@ void add_device_option(Options& options, std::string& device) {
                 "auto, cpu or cuda (default auto: on the GPU where there is one)");
 }
 
-void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model) {
+void add_further_model(EngineRequest& request, const plugin::Catalog& catalog,
+                       const std::string& name, const std::string& model) {
   if (model.empty()) return;
   const std::string folder = config::resolve_model_path(model);
-  request.options.as_table().set("teacher", folder);
-  request.components["teacher_model"] = {plugin::model_provider_for(catalog, folder),
-                                         Value(Table())};
-  add_formats(request, catalog, folder, "teacher_model", {});
+  const std::string section = name + "_model";
+  request.options.as_table().set(name, folder);
+  request.components[section] = {plugin::model_provider_for(catalog, folder), Value(Table())};
+  add_formats(request, catalog, folder, section, {});
 }
 
 void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
@@ -91,7 +92,8 @@ void add_recipe(EngineRequest& request, const plugin::Catalog& catalog,
   for (const config::ComponentUse& use : recipe.components)
     request.components[use.path] = {use.component, use.config};
   add_model(request, catalog, recipe.model.path, provider_choice(recipe.model));
-  add_teacher(request, catalog, recipe.tree.find_path("teacher_model.path")->as_string());
+  add_further_model(request, catalog, "teacher",
+                    recipe.tree.find_path("teacher_model.path")->as_string());
 }
 
 void add_adapter(EngineRequest& request, const plugin::Catalog& catalog,

@@ -22,8 +22,10 @@ plugin::ProviderChoice provider_choice(const config::ModelConfig& model);
 /// Declares --device, which every command has that computes.
 void add_device_option(Options& options, std::string& device);
 
-/// The same for the model that a recipe's [teacher_model] names; nothing for "".
-void add_teacher(EngineRequest& request, const plugin::Catalog& catalog, const std::string& model);
+/// The same for a model beside it, in the section NAME_model (a recipe's [teacher_model]); nothing
+/// for "".
+void add_further_model(EngineRequest& request, const plugin::Catalog& catalog,
+                       const std::string& name, const std::string& model);
 
 /// Puts everything that a recipe's run is made of into the request: its components, model and
 /// teacher.

@@ -113,6 +113,25 @@ void check_seed(const Subject& subject, Report& report) {
                  0, "draw from the seed given to initialise (initial_value does)");
 }
 
+void check_without_weights(const Subject& subject, Report& report) {
+  Adapted adapted(subject, subject.seed);
+  if (!adapted.adapter->initialises_without_weights())
+    return report.skip("initialise looks at the model's weights");
+  const auto model = small_model_on_meta();
+  const auto early = subject.create<Adapter>();
+  early->attach(*model);
+  early->initialise(*model, subject.seed);
+  const std::string hint = "return false from initialises_without_weights, or don't look";
+  for (std::size_t i = 0; i < early->parameters().size(); ++i) {
+    const at::Tensor value = early->parameters()[i]->value();
+    if (value.is_meta())
+      return report.fail("a parameter has no value while the weights have none",
+                         early->parameters()[i]->name(), "a value", hint);
+    expect_close(report, "values depend on the model's weights", value,
+                 adapted.adapter->parameters()[i]->value(), 0, hint);
+  }
+}
+
 void check_switch(const Subject& subject, Report& report) {
   Adapted adapted(subject, subject.seed);
   adapted.train(subject.seed);
@@ -198,6 +217,8 @@ std::span<const Check> adapter_checks() {
        check_gradients},
       {"adapter.names", 3, "every parameter has a name, a value and a place on disk", check_names},
       {"adapter.seed", 3, "one seed gives one start", check_seed},
+      {"adapter.without_weights", 3, "it starts without the model's weights if it says so",
+       check_without_weights},
       {"adapter.switch", 3, "switched off, the model is as before", check_switch},
       {"adapter.merge", 3, "merging keeps the numbers and can be undone", check_merge},
       {"adapter.files", 3, "saving and opening gives the same adapter", check_files},

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/linear.h>
 
 #include "espalier/conformance/compare.h"
@@ -34,6 +35,11 @@ struct Held {
     if (held) linear->set_storage(std::move(storage));
   }
 };
+
+std::string type_and_shape(const at::Tensor& value) {
+  return std::string(at::toString(value.scalar_type())) + " " + c10::str(value.sizes()) + " on " +
+         value.device().str();
+}
 
 bool skips(const Held& held, Report& report) {
   if (!held.held) report.skip("the quantizer leaves a linear of this size as it is");
@@ -91,6 +97,30 @@ void check_memory(const Subject& subject, Report& report) {
                 std::to_string(storage.bytes()));
 }
 
+void check_without_values(const Subject& subject, Report& report) {
+  const Held held(subject);
+  if (skips(held, report)) return;
+  const auto quantizer = subject.create<Quantizer>();
+  if (!quantizer->holds_without_values()) return report.skip("weights have to have values");
+  const Held other(subject);  // a linear of the same shape
+  const auto storage =
+      quantizer->hold(*other.linear, at::empty_like(held.weight, at::TensorOptions(at::kMeta)));
+  const auto expected = held.linear->storage().components();
+  const auto components =
+      storage == nullptr ? std::vector<std::shared_ptr<Parameter>>() : storage->components();
+  if (components.size() != expected.size())
+    return report.fail("without values it has another number of components",
+                       std::to_string(components.size()), std::to_string(expected.size()));
+  for (std::size_t i = 0; i < components.size(); ++i) {
+    const at::Tensor value = components[i]->value();
+    const at::Tensor with = expected[i]->value();
+    if (value.is_meta() && value.sizes() == with.sizes() && value.dtype() == with.dtype()) continue;
+    report.fail("without values component '" + components[i]->name() + "' is another",
+                type_and_shape(value), type_and_shape(with.to(at::kMeta)),
+                "make what depends on the weight with operators that work on any device");
+  }
+}
+
 }  // namespace
 
 std::span<const Check> quantizer_checks() {
@@ -99,6 +129,8 @@ std::span<const Check> quantizer_checks() {
       {"quantizer.product", 3, "products and gradients are those of the weight it holds",
        check_product},
       {"quantizer.memory", 3, "it takes less memory, and says how much", check_memory},
+      {"quantizer.without_values", 3, "it holds a weight without values alike if it says so",
+       check_without_values},
   };
   return kChecks;
 }

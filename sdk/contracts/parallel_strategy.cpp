@@ -26,6 +26,10 @@ double ParallelStrategy::gradient_norm(const std::vector<std::shared_ptr<Paramet
   return local_gradient_norm(parameters);
 }
 
+at::Device ParallelStrategy::leaf_device(const Parameter&, at::Device device) const {
+  return device;
+}
+
 void ParallelStrategy::sum_over_data(const at::Tensor&) {}
 
 void ParallelStrategy::parameters_changed() {}
@@ -80,6 +84,7 @@ double sum_of_squares(const float* values, std::int64_t size) {
 double local_gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
+  std::vector<at::Tensor> on_host;
   double own = 0;
   for (const auto& parameter : parameters) {
     const at::Tensor& gradient = parameter->value().grad();
@@ -87,13 +92,15 @@ double local_gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parame
     if (gradient.is_cpu() && gradient.scalar_type() == at::kFloat && gradient.is_contiguous())
       own += sum_of_squares(gradient.const_data_ptr<float>(), gradient.numel());
     else
-      gradients.push_back(gradient);
+      (gradient.is_cpu() ? on_host : gradients).push_back(gradient);
   }
-  if (gradients.empty()) return std::sqrt(own);
-  // One transfer for all: each on its own would wait for the device.
-  const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();
-  const double* value = norms.const_data_ptr<double>();
-  for (std::int64_t i = 0; i < norms.numel(); ++i) own += value[i] * value[i];
+  for (const std::vector<at::Tensor>& some : {on_host, gradients}) {
+    if (some.empty()) continue;
+    // One transfer for all: each on its own would wait for the device.
+    const at::Tensor norms = at::stack(at::_foreach_norm(some, 2, at::kDouble)).cpu();
+    const double* value = norms.const_data_ptr<double>();
+    for (std::int64_t i = 0; i < norms.numel(); ++i) own += value[i] * value[i];
+  }
   return std::sqrt(own);
 }
 

@@ -36,7 +36,8 @@ class ESPALIER_API ByteStream {
   std::unique_ptr<Decoder> decoder_;
 };
 
-/// A whole file of text: mapped, or in memory where it was compressed. Movable.
+/// A whole file of text: mapped, or in memory where it was compressed. Movable; its views are good
+/// while it lives, moved or not. Immutable; thread safe.
 class ESPALIER_API DataFile {
  public:
   /// Throws as ByteStream does.

@@ -14,7 +14,7 @@ namespace espalier {
 
 /// A file of JSON, compressed or not: JSON Lines (one object a line, blank lines allowed), one
 /// array of objects, or one object. Lines are told from a document by their first line, which is a
-/// whole value. A byte order mark is passed over.
+/// whole value. A byte order mark is passed over. Immutable; thread safe.
 class ESPALIER_API JsonFile {
  public:
   /// Finds where the records are; only documents are parsed. Throws Error(kIo) for a file that

@@ -79,14 +79,14 @@ ESPALIER_API const std::string& require_text(const Value& record, const std::str
 ESPALIER_API void require_answer(std::string_view answer, const PromptAnswerConfig& config);
 
 struct Turn {
-  const char* role;
+  const char* role;  ///< "user", "assistant", ...
   std::string content;
 };
 
 /// Messages of the given roles and nothing else.
 ESPALIER_API Conversation question_and_answer(const std::vector<Turn>& turns);
 
-/// `text` without white space around it.
+/// `text` without white space around it: a view of it.
 ESPALIER_API std::string_view stripped(std::string_view text);
 
 }  // namespace espalier

@@ -36,6 +36,7 @@ class ESPALIER_API RecordReader {
 
   /// nullopt after the last record. Throws Error.
   std::optional<StreamRecord> next();
+  /// Goes back to the first record.
   void restart();
 
  private:

@@ -14,6 +14,9 @@
 
 namespace espalier {
 
+// Functions over data are for any number of threads at once. What takes a shared pointer keeps it;
+// what takes text or a table uses it for the time of the call.
+
 /// The records of a file (or several) of data, each a table. Immutable after construction; thread
 /// safe.
 class ESPALIER_API RecordSource {
@@ -34,7 +37,7 @@ class ESPALIER_API RecordSource {
 ESPALIER_API std::shared_ptr<const RecordSource> chain_records(
     std::vector<std::shared_ptr<const RecordSource>> sources, std::optional<std::int64_t> limit);
 
-/// The records of `source` at `order`, in that order.
+/// The records of `source` at `order`, in that order; indices are of [0, source->size()).
 ESPALIER_API std::shared_ptr<const RecordSource> pick_records(
     std::shared_ptr<const RecordSource> source, std::vector<std::int64_t> order);
 

@@ -27,6 +27,7 @@ class ESPALIER_API TokenFile {
                                        std::string& why);
 
   std::int64_t size() const { return static_cast<std::int64_t>(begins_.size()) - 1; }
+  /// List `index` of [0, size); a view of the file, good while this lives.
   std::span<const std::int32_t> list(std::int64_t index) const;
   /// All lists, one after the other.
   std::span<const std::int32_t> all() const { return numbers_; }
@@ -39,7 +40,8 @@ class ESPALIER_API TokenFile {
   std::span<const std::uint64_t> begins_;
 };
 
-/// Writes a TokenFile beside its place; it appears there whole, at `commit`. Throws Error(kIo).
+/// Writes a TokenFile beside its place; it appears there whole, at `commit`, and without it nothing
+/// stays. One thread at a time. Throws Error(kIo).
 class ESPALIER_API TokenFileWriter {
  public:
   TokenFileWriter(const std::string& path, const std::string& key);

@@ -11,7 +11,8 @@
 namespace espalier {
 
 /// Typed access to a Hugging Face config.json. A null counts as absent, unless said otherwise.
-/// Every mistake is an Error(kBadInput) naming the key.
+/// Every mistake is an Error(kBadInput) naming the key. The config outlives the reader; any number
+/// of threads.
 class ESPALIER_API ConfigReader {
  public:
   explicit ConfigReader(const Value& config) : config_(config) {}

@@ -16,8 +16,9 @@ namespace espalier {
 using ParameterSlice = std::vector<std::vector<DimensionRange>>;
 
 /// Reads a parameter, or a slice of it, in `dtype`, from the disk tensors of its mapping. Reads
-/// only the bytes of the slice. Throws Error(kBadInput) when a disk tensor is missing or has
-/// another shape than the mapping says.
+/// only the bytes of the slice. The result, on the CPU, has the shape of the slice and owns its
+/// memory; several threads may read one checkpoint. Throws Error(kBadInput) when a disk tensor is
+/// missing or has another shape than the mapping says.
 ESPALIER_API at::Tensor load_parameter(const CheckpointReader& checkpoint,
                                        const ParameterSpec& spec, const DiskMapping& mapping,
                                        at::ScalarType dtype, const ParameterSlice& slice = {});
@@ -28,7 +29,7 @@ ESPALIER_API at::Tensor load_parameter(const CheckpointReader& checkpoint,
 ESPALIER_API std::vector<std::pair<std::string, at::Tensor>> to_disk_layout(
     const DiskMapping& mapping, const at::Tensor& value);
 
-/// Shape of a disk tensor as the mapping expects it.
+/// Shape of a disk tensor as the mapping expects it, slowest dimension first.
 ESPALIER_API std::vector<std::int64_t> disk_shape(const DiskTensor& part);
 
 }  // namespace espalier

@@ -11,7 +11,7 @@ namespace espalier::nn {
 
 /// What an attention call needs beyond q, k and v.
 struct AttentionContext {
-  const BatchContext& batch;
+  const BatchContext& batch;  ///< for the time of the call
   std::int64_t layer = 0;
   double scale = 1.0;                          ///< of the scores, usually 1 / sqrt(head_dim)
   std::optional<std::int64_t> sliding_window;  ///< keys at distance < window are seen
@@ -30,8 +30,9 @@ struct AttentionContext {
 };
 
 /// The seat of attention: q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim] ->
-/// [tokens, heads, head_dim]. Head counts come from the tensors, so that a rank may hold some of
-/// the heads.
+/// [tokens, heads, head_dim] in q's dtype. Head counts come from the tensors, so that a rank may
+/// hold some of the heads. Shared by the module and whoever set it; run by the thread that runs the
+/// model, which is autograd's where a backward pass recomputes.
 class ESPALIER_API AttentionCore {
  public:
   AttentionCore() = default;

@@ -16,8 +16,8 @@ class ESPALIER_API CausalConvolution {
   CausalConvolution(ModuleScope scope, const Dimension& channels, std::int64_t kernel, bool bias);
 
   at::Tensor forward(const at::Tensor& x, const TokenLayout& layout) const;
-  /// One document that goes on: `history` [kernel - 1, channels], or undefined at its start, is
-  /// replaced by the last rows.
+  /// One document that goes on, in inference: `history` [kernel - 1, channels], or undefined at its
+  /// start, is replaced by the last rows.
   at::Tensor forward_from(const at::Tensor& x, at::Tensor& history) const;
 
  private:

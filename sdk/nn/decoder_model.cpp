@@ -154,13 +154,12 @@ BatchContext DecoderModel::make_context(const ModelInput& input, at::Tensor& own
   context.position_ids = make_positions(input, context.layout, own_rows);
   for (const RotarySpec& rotary : spec_.rotary)
     context.rotary.push_back(rotary_tables(rotary, context.position_ids, context.layout));
-  // What was found out on the CPU goes to where the weights are, in one place for every block.
-  const at::Device device = embedding_->embedding().weight()->value().device();
+  // What was found out on the CPU goes to where blocks compute, in one place for all of them.
   for (at::Tensor* tensor : {&context.input_ids, &context.position_ids})
-    if (tensor->defined()) *tensor = tensor->to(device);
+    if (tensor->defined()) *tensor = tensor->to(device());
   for (auto& [cos, sin] : context.rotary) {
-    cos = cos.to(device);
-    sin = sin.to(device);
+    cos = cos.to(device());
+    sin = sin.to(device());
   }
   return context;
 }
@@ -170,8 +169,7 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
   const BatchContext context = make_context(input, own_rows);
   BlockState state;
   if (input.get("inputs_embeds").defined()) {
-    state.hidden = context.layout.flatten(input.get("inputs_embeds"))
-                       .to(embedding_->embedding().weight()->value().device(), compute_dtype_);
+    state.hidden = context.layout.flatten(input.get("inputs_embeds")).to(device(), compute_dtype_);
   }
   state = runner_->run(*embedding_, std::move(state), context);
   for (const auto& layer : layers_) state = runner_->run(*layer, std::move(state), context);

@@ -20,7 +20,7 @@ class Embedding;
 /// extension.
 inline constexpr std::int64_t kPromptToken = -1;
 
-/// Adds to what an Embedding looks up (LoRA, prompt tuning).
+/// Adds to what an Embedding looks up (LoRA, prompt tuning). Shared and run as a LinearExtension.
 class ESPALIER_API EmbeddingExtension {
  public:
   EmbeddingExtension() = default;
@@ -45,7 +45,8 @@ class ESPALIER_API Embedding {
   Embedding(const Embedding&) = delete;
   Embedding& operator=(const Embedding&) = delete;
 
-  /// Throws Error(kBadInput) when an id is outside the table.
+  /// ids [tokens] int64 -> [tokens, embed] in `dtype`. Throws Error(kBadInput) when an id is
+  /// outside the table.
   at::Tensor forward(const at::Tensor& ids, at::ScalarType dtype) const;
 
   const std::string& name() const { return name_; }

@@ -14,7 +14,8 @@ namespace espalier::nn {
 using ExpertFunction = std::function<at::Tensor(const at::Tensor& rows, const at::Tensor& offsets)>;
 
 /// The seat between router and experts: brings each token's row to its experts and the weighted sum
-/// of their answers back. Expert parallelism puts an exchange between ranks here.
+/// of their answers back. Expert parallelism puts an exchange between ranks here. Shared by the
+/// module and whoever set it; run by the thread that runs the model.
 class ESPALIER_API ExpertDispatcher {
  public:
   ExpertDispatcher() = default;

@@ -12,8 +12,8 @@ namespace espalier::nn {
 
 class ExpertLinear;
 
-/// Adds to what an ExpertLinear computes (LoRA on experts). Extensions form a chain in the order of
-/// attachment.
+/// Adds to what an ExpertLinear computes (LoRA on experts). Chained, shared and run as a
+/// LinearExtension.
 class ESPALIER_API ExpertLinearExtension {
  public:
   ExpertLinearExtension() = default;

@@ -11,7 +11,9 @@
 namespace espalier {
 
 /// Keys and values of the documents that a generation continues, and the states of layers that keep
-/// one instead. Grows by doubling, so appending one token is cheap.
+/// one instead. Grows by doubling, so appending one token is cheap. Documents are numbered from 0;
+/// one that was never seen is empty. One thread at a time; in inference only, nothing carries a
+/// gradient.
 class ESPALIER_API KvCache {
  public:
   explicit KvCache(std::int64_t layers);
@@ -19,12 +21,12 @@ class ESPALIER_API KvCache {
   /// Tokens stored for a document (the same in every layer once a forward pass is through).
   std::int64_t length(std::int64_t document) const;
   /// Appends k, v [tokens, kv_heads, head_dim] of one document and returns all of them, oldest
-  /// first.
+  /// first: views of the cache, good until the next append of the layer and document.
   std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, std::int64_t document,
                                            const at::Tensor& k, const at::Tensor& v);
   /// The state of a recurrent layer after what is stored of a document, in tensors of the layer's
-  /// choice; empty at the start. Replace the tensors, never write into them: documents that were
-  /// copied share them.
+  /// choice; empty at the start. The reference is good until the next call. Replace the tensors,
+  /// never write into them: documents that were copied share them.
   std::vector<at::Tensor>& state(std::int64_t layer, std::int64_t document);
   /// Keeps the documents listed, in that order, with repeats (beam search). Copies where one is
   /// kept twice.

@@ -29,7 +29,8 @@ struct LinearShare {
 };
 
 /// Adds to what a Linear computes (LoRA, DoRA, ...). Extensions form a chain in the order of
-/// attachment.
+/// attachment; the linears that they are on share them with the adapter. Runs on the thread that
+/// runs the model.
 class ESPALIER_API LinearExtension {
  public:
   LinearExtension() = default;
@@ -41,6 +42,7 @@ class ESPALIER_API LinearExtension {
   virtual at::Tensor prepare(const Linear& linear, at::Tensor input);
   /// input [rows, in] as prepared, output [rows, out] so far -> [rows, out].
   virtual at::Tensor apply(const Linear& linear, const at::Tensor& input, at::Tensor output) = 0;
+  /// Those that `prepare` and `apply` use beside the linear's own.
   virtual std::vector<std::shared_ptr<Parameter>> parameters() const = 0;
 
   /// Why ranks can't share a linear along `side` with this extension on it; empty: they can.
@@ -83,6 +85,7 @@ class ESPALIER_API Linear {
   Linear(const Linear&) = delete;
   Linear& operator=(const Linear&) = delete;
 
+  /// input [rows, in] -> [rows, out] in the input's dtype.
   at::Tensor forward(const at::Tensor& input) const;
   /// The same without the last step, joining: what `redistribution().share` describes.
   at::Tensor forward_share(const at::Tensor& input) const;
@@ -92,6 +95,7 @@ class ESPALIER_API Linear {
   const std::shared_ptr<Parameter>& weight() const { return weight_; }
   /// nullptr without a bias.
   const std::shared_ptr<Parameter>& bias() const { return bias_; }
+  /// Never null; belongs to the linear.
   const WeightStorage& storage() const { return *storage_; }
   /// Returns the storage that was there.
   std::unique_ptr<WeightStorage> set_storage(std::unique_ptr<WeightStorage> storage) {

@@ -16,7 +16,7 @@ namespace espalier {
 /// in memory whole. One thread at a time; the storage lives on without the quantizer.
 class ESPALIER_API Quantizer {
  public:
-  static constexpr InterfaceId kInterface{"Quantizer", 1};
+  static constexpr InterfaceId kInterface{"Quantizer", 2};
 
   Quantizer() = default;
   Quantizer(const Quantizer&) = delete;
@@ -28,6 +28,10 @@ class ESPALIER_API Quantizer {
   /// this weight stays dense.
   virtual std::unique_ptr<nn::WeightStorage> hold(nn::Linear& linear,
                                                   const at::Tensor& weight) const = 0;
+  /// Whether `hold` also takes a weight on the meta device, and then gives the storage components
+  /// there, of the shapes and dtypes that values would give: of a model that ranks share each then
+  /// holds its part alone.
+  virtual bool holds_without_values() const { return false; }
 };
 
 }  // namespace espalier

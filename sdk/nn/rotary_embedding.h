@@ -61,8 +61,8 @@ ESPALIER_API RotarySpec rotary_spec_of_layer_type(const Value& config, std::int6
                                                   const char* layer_type, double theta,
                                                   const Value* scaling);
 
-/// Tables for flat tokens at `position_ids` [tokens]. Frequencies that depend on the length take
-/// each document's own.
+/// Tables for flat tokens at `position_ids` [tokens] int64. Frequencies that depend on the length
+/// take each document's own.
 ESPALIER_API RotaryTables rotary_tables(const RotarySpec& spec, const at::Tensor& position_ids,
                                         const TokenLayout& layout);
 

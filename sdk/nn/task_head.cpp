@@ -59,6 +59,10 @@ class TaskModel final : public Model {
     decoder_->set_block_runner(std::move(runner));
   }
   void set_compute_dtype(at::ScalarType dtype) override { decoder_->set_compute_dtype(dtype); }
+  void set_device(at::Device device) override {
+    Model::set_device(device);
+    decoder_->set_device(device);
+  }
   std::unique_ptr<KvCache> make_cache() override { return decoder_->make_cache(); }
   void set_training(bool training) override { decoder_->set_training(training); }
 

@@ -10,7 +10,9 @@
 namespace espalier::nn {
 
 /// How a weight is held: dense here; a quantizer puts int8, nf4 or fp8 in its place. Names and
-/// modules stay the same.
+/// modules stay the same. Belongs to its module, and changes nothing after construction: its
+/// components get other values from outside, between passes. Results carry gradients to `input`,
+/// and to components that are trained.
 class ESPALIER_API WeightStorage {
  public:
   WeightStorage() = default;
@@ -24,7 +26,8 @@ class ESPALIER_API WeightStorage {
   virtual at::Tensor rows(const at::Tensor& ids, at::ScalarType dtype) const = 0;
   /// The whole weight [out, in] in `dtype`; a copy where it is not held so.
   virtual at::Tensor dense(at::ScalarType dtype) const = 0;
-  /// The tensors that make up the weight; a dense one has its single parameter.
+  /// The tensors that make up the weight, always in one order; a dense one has its single
+  /// parameter.
   virtual std::vector<std::shared_ptr<Parameter>> components() const = 0;
   /// Bytes that the weight holds.
   virtual std::int64_t bytes() const = 0;

@@ -19,10 +19,10 @@ inline constexpr const char* kTensorPrefix = "base_model.model.";
 ESPALIER_API Value read_adapter_config(const std::string& folder);
 
 /// Gives the parameters their values from adapter_model.safetensors, each in its entry of `dtypes`.
-/// Returns the tensors that belong to no parameter and
-/// whose names end in ".base_layer.weight": copies of weights of the base that PEFT stores beside
-/// targeted embeddings. Everything that is missing, left over, of another shape or not finite is
-/// reported in one Error.
+/// They are on the CPU. Returns the tensors that belong to no parameter and whose names end in
+/// ".base_layer.weight": copies of weights of the base that PEFT stores beside targeted embeddings.
+/// Everything that is missing, left over, of another shape or not finite is reported in one
+/// Error(kBadInput).
 ESPALIER_API std::map<std::string, at::Tensor> read_adapter_values(
     const std::string& folder, const std::vector<std::shared_ptr<Parameter>>& parameters,
     const std::vector<DiskMapping>& mappings, const std::vector<at::ScalarType>& dtypes);

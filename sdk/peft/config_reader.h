@@ -12,7 +12,8 @@
 namespace espalier::peft {
 
 /// Reads keys of adapter_config.json; null counts as absent. Every method throws Error(kBadInput)
-/// for a value of another type. Config and path outlive it.
+/// for a value of another type. Config and path outlive it, and what `find` and `table` return is
+/// part of the config. Any number of threads.
 class ESPALIER_API PeftReader {
  public:
   PeftReader(const Value& config, const std::string& path) : config_(config), path_(path) {}

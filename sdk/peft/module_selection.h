@@ -9,6 +9,8 @@
 
 namespace espalier::peft {
 
+// Functions over a model read it, and are for the thread that has it.
+
 /// Which modules get an update, by name.
 struct Selection {
   std::vector<std::string> targets;
@@ -25,7 +27,7 @@ struct Selection {
   std::string exclude_regex;
 };
 
-/// A module that can carry an update: exactly one of the two is set.
+/// A module that can carry an update: exactly one of the two is set. It belongs to the model.
 struct Target {
   std::string name;
   nn::Linear* linear = nullptr;

@@ -108,6 +108,14 @@ class Scales : public Adapter {
 class NotTheIdentity final : public Scales {
   void configure(Scale& scale) override { scale.offset = 0.1; }
 };
+class LooksAtWeights final : public Scales {
+  void initialise(Model& model, std::uint64_t seed) override {
+    Scales::initialise(model, seed);
+    if (!model.parts().parameters.front()->value().is_meta()) return;
+    for (const auto& parameter : parameters_) parameter->set_value(parameter->value() + 0.5);
+  }
+  bool initialises_without_weights() const override { return true; }
+};
 class NoGradient final : public Scales {
   void configure(Scale& scale) override { scale.detached = true; }
 };
@@ -204,6 +212,7 @@ void register_components(Registrar& registrar) {
   add<Adapter, TrainsTheModel>(registrar, "trains_the_model", "adapter.gradients");
   add<Adapter, LosesAMapping>(registrar, "loses_a_mapping", "adapter.names");
   add<Adapter, OwnSeed>(registrar, "own_seed", "adapter.seed");
+  add<Adapter, LooksAtWeights>(registrar, "looks_at_weights", "adapter.without_weights");
   add<Adapter, NeverOff>(registrar, "never_off", "adapter.switch");
   add<Adapter, MergesTwice>(registrar, "merges_twice", "adapter.merge");
   add<Adapter, RoundsFiles>(registrar, "rounds_files", "adapter.files");

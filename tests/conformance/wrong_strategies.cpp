@@ -97,6 +97,18 @@ class Quantizing final : public Quantizer {
   }
 };
 
+/// Without values it forgets the dtype.
+class ForgetsDtype final : public Quantizer {
+ public:
+  std::unique_ptr<nn::WeightStorage> hold(nn::Linear& linear,
+                                          const at::Tensor& weight) const override {
+    linear.weight()->set_trainable(false);
+    linear.weight()->set_value(weight.is_meta() ? weight : weight.to(at::kHalf));
+    return std::make_unique<Half>(linear.weight());
+  }
+  bool holds_without_values() const override { return true; }
+};
+
 template <class I, class T>
 void add(Registrar& registrar, const char* name, const char* check) {
   registrar.add<I, T>(name, "Breaks one promise.").property("violates", check);
@@ -109,6 +121,7 @@ void register_components(Registrar& registrar) {
   add<Quantizer, Quantizing<Doubled>>(registrar, "doubled", "quantizer.weight");
   add<Quantizer, Quantizing<WithoutBias>>(registrar, "without_bias", "quantizer.product");
   add<Quantizer, Quantizing<SaysHalf>>(registrar, "says_half", "quantizer.memory");
+  add<Quantizer, ForgetsDtype>(registrar, "forgets_dtype", "quantizer.without_values");
 }
 
 }  // namespace

@@ -137,6 +137,8 @@ TEST(Doctor, TriesOutWhatComputesAndTalks) {
   for (const char* fact : {"libtorch", "libtorch_version", "instruction_set", "matrix_products",
                            "allocator", "cpu_features", "cuda", "collectives", "open_files_limit"})
     EXPECT_NE(machine.find(fact), nullptr) << fact;
+  const std::string& products = machine.find("matrix_products")->as_string();
+  EXPECT_NE(products.find("in float32 (mkl)"), std::string::npos) << products;
   const std::string& collectives = machine.find("collectives")->as_string();
   EXPECT_NE(collectives.find("agreed through Gloo"), std::string::npos) << collectives;
 }

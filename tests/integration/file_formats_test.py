@@ -4,6 +4,7 @@
 A model whose weights are in NumPy's .npz and whose tokenizer is ByT5's is found, computed, trained and exported as any
 other. Archives are made and read here with Python's zipfile, the texts are those of ByT5Tokenizer in transformers."""
 
+import array
 import json
 import pathlib
 import shutil
@@ -177,9 +178,27 @@ max_steps = 2
     assert "no weights in the format 'npz'" in espalier("train", "recipe.toml", "--resume", "never", code=2, folder=work)
 
 
+def extracts_an_adapter(work):
+    folder = model_folder(work / "tuned")
+    tensors = read_safetensors(MODEL / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    dtype, shape, data = tensors[name]
+    values = array.array("f", data)
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            values[row * shape[1] + column] += (row + 1) * (column - 3) / 1000  # of rank 1
+    tensors[name] = (dtype, shape, values.tobytes())
+    write_npz(folder / "weights.npz", tensors)
+    said = espalier("adapter", "extract", "--base", MODEL, "--model", folder, "--rank", "1", "--output", work / "adapter")
+    assert "0.00 % of the difference" in said, said
+    espalier("adapter", "merge", "--model", MODEL, "--adapter", work / "adapter", "--output", work / "merged")
+    merged = array.array("f", read_safetensors(work / "merged" / "model.safetensors")[name][2])
+    assert max(abs(a - b) for a, b in zip(merged, values)) < 1e-5
+
+
 def main():
     for case in (reads_what_numpy_wrote, writes_what_python_reads, refuses_what_it_cannot, tokenizes_like_transformers,
-                 trains_and_exports):
+                 trains_and_exports, extracts_an_adapter):
         with tempfile.TemporaryDirectory() as folder:
             case(pathlib.Path(folder))
         print(case.__name__, flush=True)

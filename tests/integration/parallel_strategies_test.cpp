@@ -37,6 +37,7 @@ std::vector<Setting> settings() {
           {"fsdp2", "", "qwen2", "*embed_tokens*", 2},
           {"fsdp2", "reshard_after_forward=false,defer_fsdp_grad_sync=false"},
           {"fsdp2", "enable_fsdp2_prefetch=true", "llama_tied"},
+          {"fsdp2", "cpu_offload=true", "qwen2", "", 2},
           {"fsdp2", "activation_checkpointing=true", "llama", "*.layers.0.*"}};
 }
 
@@ -50,6 +51,43 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values(Setting{"fsdp2", "dp_replicate_size=2"},
                                          Setting{"fsdp2", "dp_replicate_size=2", "gpt2",
                                                  "*wte*"})));
+
+/// Adapters that start without the model's weights leave each rank to read its part.
+class ShardedAdapters : public Strategies {};
+
+TEST_P(ShardedAdapters, LearnWhatOneRankLearns) {
+  const auto& [ranks, setting] = GetParam();
+  const auto [alone, results] = testing::expect_same_training(setting, ranks);
+  const bool needs_weights = setting.adapter.find("use_dora") != std::string::npos ||
+                             setting.adapter.find("modules_to_save") != std::string::npos ||
+                             setting.adapter.find("token_ids") != std::string::npos;
+  for (const testing::RankResult& result : results) {
+    EXPECT_EQ(result.bytes_read > 0, !needs_weights);
+    EXPECT_LE(result.bytes_read, result.own_elements * static_cast<std::int64_t>(sizeof(float)));
+  }
+}
+
+std::vector<Setting> sharded_adapters() {
+  const auto with = [](const std::string& adapter, const std::string& options = {}) {
+    return Setting{
+        .strategy = "fsdp2", .options = options, .adapter = "{\"type\": " + adapter + "}"};
+  };
+  const std::string modules =
+      R"("dim": 4, "target_modules": ["*_proj", "lm_head", "*embed_tokens"])";
+  return {with("\"lora\", " + modules),
+          with("\"lora\", " + modules, "tp_size=2"),
+          with("\"lora\", \"use_dora\": true, " + modules),
+          with(R"("lora", "dim": 4, "target_modules": ["*v_proj"], "modules_to_save": ["norm"])"),
+          with("\"ia3\""),
+          with(R"("prompt_tuning", "num_virtual_tokens": 3)"),
+          with(R"("prompt_tuning", "num_virtual_tokens": 2, "prompt_tuning_init": "token_ids",
+                  "init_token_ids": [5, 9])"),
+          with(R"("prefix_tuning", "num_virtual_tokens": 2)")};
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, ShardedAdapters,
+                         ::testing::Combine(::testing::Values(2, 4),
+                                            ::testing::ValuesIn(sharded_adapters())));
 
 /// Rules that look at whole parameters see them whole, and each state is on one rank.
 class WholeParameterRules : public Strategies {};

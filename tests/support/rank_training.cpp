@@ -66,7 +66,7 @@ double relative(double a, double b) { return std::abs(a - b) / std::abs(b); }
 LoadedModel load(ComponentLibrary& library, const RankTraining& setting, bool in_parts,
                  std::shared_ptr<Adapter>& adapter) {
   ModelLoadOptions options;
-  options.without_values = in_parts && setting.adapter.empty();
+  options.without_values = in_parts;
   options.dtype = setting.dtype;
   if (!setting.config.empty()) {
     options.config = parse_json(setting.config);
@@ -102,7 +102,7 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
                       World* world) {
   std::unique_lock lock(making);  // a library is for one thread at a time
   std::shared_ptr<Adapter> adapter;
-  const bool in_parts = world != nullptr && world->size() > 1 && setting.strategy == "fsdp2";
+  const bool in_parts = world != nullptr && setting.strategy == "fsdp2";
   LoadedModel loaded = load(library, setting, in_parts, adapter);
   const auto loss = library.create<Loss>(setting.loss, setting.loss_options.empty()
                                                            ? Value(Table())

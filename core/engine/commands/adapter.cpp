@@ -19,11 +19,12 @@ void require_other_folder(const std::string& output, const std::string& input) {
 int extract(const EngineCall& call) {
   ModelLoadOptions options;
   options.dtype = "float32";
-  const std::shared_ptr<ModelProvider> provider = call.create<ModelProvider>("model");
-  const LoadedModel tuned = load_model(*provider, call.text("tuned"), options);
+  options.files = model_files(call, "tuned_model");
+  const LoadedModel tuned =
+      load_model(*call.create<ModelProvider>("tuned_model"), call.text("tuned"), options);
   options.files = model_files(call);
-  const LoadedModel loaded =
-      load_model(*provider, call.text("model"), options, call.adapter("peft"));
+  const LoadedModel loaded = load_model(*call.create<ModelProvider>("model"), call.text("model"),
+                                        options, call.adapter("peft"));
   const double left_over = loaded.adapter->extract(*loaded.model, *tuned.model);
   export_adapter(loaded, call.text("output"), loaded.folder);
   std::printf("adapter in %s; %.2f %% of the difference (Frobenius norm) is left over\n",

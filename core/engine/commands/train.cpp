@@ -1,12 +1,10 @@
-#include <ATen/Parallel.h>
-
 #include <cstdio>
 
 #include "engine/commands/engine_command.h"
 #include "engine/memory/caching_allocator.h"
 #include "engine/parallel/process_world.h"
+#include "engine/run/gemm_check.h"
 #include "engine/run/kernel_packs.h"
-#include "engine/run/machine.h"
 #include "engine/run/training_run.h"
 #include "espalier/base/error.h"
 #include "espalier/base/json.h"
@@ -21,12 +19,19 @@ std::string dtype_plan(const LoadedModel& model) {
          scalar_type_name(model.compute_dtype) + " (" + model.compute_reason + "), reduced float32";
 }
 
-/// What the speed of a run on the CPU rests on.
+/// What the speed of a run rests on.
 std::string speed_line(const TrainingRun& run) {
   const std::vector<std::string> kernels = kernel_names();
-  std::string line = "speed: matrix products by " + gemm_provider() + " on " +
-                     std::to_string(at::get_num_threads()) + " threads, kernels: " +
-                     (kernels.empty() ? "LibTorch's own" : join_names(kernels));
+  const LoadedModel& model = run.model();
+  std::string line =
+      "speed: matrix products by " + gemm_provider(model.device, model.compute_dtype);
+  if (model.device.is_cpu()) {
+    const GemmCheck check = check_gemm(model.compute_dtype);
+    line += ", " + check.text();
+    if (const std::string warning = check.warning(); !warning.empty())
+      std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
+  line += ", kernels: " + (kernels.empty() ? "LibTorch's own" : join_names(kernels));
   if (CachingAllocator::installed()) line += ", memory kept between steps";
   if (run.packed_tokens() > 0)
     line += ", samples packed into rows of " + std::to_string(run.packed_tokens()) + " tokens";

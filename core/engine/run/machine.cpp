@@ -30,8 +30,6 @@ std::string instruction_set() {
   return "baseline";
 }
 
-std::string gemm_provider() { return "mkl"; }
-
 std::string bytes_text(std::int64_t bytes) {
   char text[32];
   if (bytes >= 1'000'000'000) {

@@ -12,8 +12,6 @@ std::int64_t peak_resident_bytes();
 /// Highest instruction set that the CPU and the tensor library use: "avx512_bf16", "avx512",
 /// "avx2", "baseline".
 std::string instruction_set();
-/// What multiplies matrices: "mkl".
-std::string gemm_provider();
 
 /// "1.5 GB", "820 MB".
 std::string bytes_text(std::int64_t bytes);

@@ -9,7 +9,7 @@ namespace espalier {
 
 ModelFiles model_files(const EngineCall& call, const std::string& section) {
   ModelFiles files;
-  const std::string folder = call.text(section == "model" ? "model" : "teacher");
+  const std::string folder = call.text(section.substr(0, section.find("_model")));
   const auto& components = call.request.components;
   const auto served = [&](const std::string& key) {
     return served_files(components.at(key).component.component->serves, folder);

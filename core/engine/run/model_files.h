@@ -20,7 +20,7 @@ struct ModelFiles {
   std::vector<std::string> tokenizer_files;  ///< belong to an exported model as well
 };
 
-/// As the front end chose for the model of a section ("model", "teacher_model").
+/// As the front end chose for the model of a section ("model", "teacher_model", "tuned_model").
 ModelFiles model_files(const EngineCall& call, const std::string& section = "model");
 
 /// The weights of a model folder.

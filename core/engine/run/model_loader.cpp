@@ -101,37 +101,78 @@ void build(const ModelProvider& provider, const ModelLoadOptions& options,
 
 /// Lets the quantizer hold the parameter if it is the weight of a linear alone, other than the
 /// output head, whose weight no adapter has put something else in front of.
-bool quantise(const Quantizer& quantizer, Model& model, const Parameter& parameter,
-              const at::Tensor& value) {
-  for (nn::Linear* linear : model.parts().linears) {
-    if (linear->weight().get() != &parameter || linear == &model.head().linear() ||
+bool quantise(LoadedModel& loaded, const Parameter& parameter, const at::Tensor& value) {
+  if (loaded.quantizer == nullptr) return false;
+  for (nn::Linear* linear : loaded.model->parts().linears) {
+    if (linear->weight().get() != &parameter || linear == &loaded.model->head().linear() ||
         dynamic_cast<const nn::DenseWeight*>(&linear->storage()) == nullptr)
       continue;
-    std::unique_ptr<nn::WeightStorage> storage = quantizer.hold(*linear, value);
+    std::unique_ptr<nn::WeightStorage> storage = loaded.quantizer->hold(*linear, value);
     if (storage == nullptr) return false;
     linear->set_storage(std::move(storage));
+    loaded.quantised.emplace(&parameter, linear);
     return true;
   }
   return false;
 }
 
-void set_values(const ModelLoadOptions& options, const WeightSource& source, LoadedModel& loaded) {
+/// Whether nobody looks at the weights before a strategy has cut them.
+bool may_come_later(const ModelLoadOptions& options,
+                    const std::vector<std::shared_ptr<Adapter>>& adapters) {
+  return options.without_values &&
+         (options.quantizer == nullptr || options.quantizer->holds_without_values()) &&
+         std::all_of(adapters.begin(), adapters.end(), [](const std::shared_ptr<Adapter>& each) {
+           return each->initialises_without_weights();
+         });
+}
+
+void set_values(bool later, const WeightSource& source, LoadedModel& loaded) {
   const ModelParts& parts = loaded.model->parts();
   ProblemList problems;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     Parameter& parameter = *parts.parameters[i];
-    if (options.without_values) {
-      parameter.set_value(at::empty(parameter.spec().shape(),
-                                    at::TensorOptions().dtype(source.dtype(i)).device(at::kMeta)));
-      continue;
+    at::Tensor value;
+    if (later) {
+      value = at::empty(parameter.spec().shape(),
+                        at::TensorOptions().dtype(source.dtype(i)).device(at::kMeta));
+    } else {
+      value = source.read(i);
+      if (source.is_stored(i)) check_finite(value, parameter.name(), problems);
+      value = value.to(loaded.device);
     }
-    const at::Tensor value = source.read(i);
-    if (source.is_stored(i)) check_finite(value, parameter.name(), problems);
-    if (options.quantizer == nullptr ||
-        !quantise(*options.quantizer, *loaded.model, parameter, value.to(loaded.device)))
-      parameter.set_value(value.to(loaded.device));
+    if (!quantise(loaded, parameter, value)) parameter.set_value(value);
   }
   problems.throw_if_any();
+}
+
+/// What a rank holds of `whole`. `pieces` are boxes of it, `shape` that of the part.
+at::Tensor part_of(const at::Tensor& whole, const std::vector<ShardPiece>& pieces,
+                   at::IntArrayRef shape) {
+  const at::Tensor part = at::empty(shape, whole.options());
+  for (const ShardPiece& piece : pieces)
+    box(part, piece.local_offset, piece.extent).copy_(box(whole, piece.offset, piece.extent));
+  return part;
+}
+
+/// The part of a quantised weight. Scales may depend on what other ranks hold of it: the weight is
+/// quantised whole, and then cut.
+void read_quantised(const LoadedModel& loaded, const ParallelStrategy& strategy, std::size_t index,
+                    ProblemList& problems) {
+  nn::Linear& linear = *loaded.quantised.at(loaded.model->parts().parameters[index].get());
+  const std::vector<std::shared_ptr<Parameter>> held = linear.storage().components();
+  std::vector<std::vector<ShardPiece>> pieces;
+  std::vector<std::vector<std::int64_t>> shapes;
+  for (const auto& component : held) {
+    pieces.push_back(strategy.layout(*component).pieces);
+    shapes.push_back(component->value().sizes().vec());
+  }
+  const at::Tensor weight = loaded.source->read(index);
+  if (loaded.source->is_stored(index)) check_finite(weight, linear.weight()->name(), problems);
+  const auto storage = loaded.quantizer->hold(linear, weight.to(loaded.device));
+  const std::vector<std::shared_ptr<Parameter>> whole = storage->components();
+  for (std::size_t k = 0; k < held.size(); ++k)
+    held[k]->set_value(part_of(whole[k]->value().detach(), pieces[k], shapes[k])
+                           .to(strategy.leaf_device(*held[k], loaded.device)));
 }
 
 }  // namespace
@@ -185,10 +226,13 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
   }
   const CheckpointReader* weights = checkpoint.get();
   build(provider, options, weights, loaded);
+  loaded.model->set_device(loaded.device);
   ModelParts& parts = loaded.model->parts();
   std::vector<std::shared_ptr<Adapter>> adapters = options.further_adapters;
   if (adapter != nullptr) adapters.insert(adapters.begin(), adapter);
   for (const auto& each : adapters) each->attach(*loaded.model);
+  loaded.quantizer = options.quantizer;
+  const bool later = may_come_later(options, adapters);
 
   if (weights != nullptr) {
     match_names(parts, *weights);
@@ -203,12 +247,16 @@ LoadedModel load_model(const ModelProvider& provider, const std::string& folder,
       choose_compute_dtype(options.compute_dtype, loaded.storage_dtype, loaded.device);
   auto source = std::make_shared<const WeightSource>(
       parts, std::move(checkpoint), loaded.storage_dtype, options.dtype == "auto", options.seed);
-  set_values(options, *source, loaded);
-  if (options.without_values) loaded.source = std::move(source);
+  set_values(later, *source, loaded);
+  if (later) loaded.source = std::move(source);
   loaded.model->set_compute_dtype(loaded.compute_dtype);
   std::tie(loaded.attention, loaded.attention_reason) =
       choose_attention(*loaded.model, options.attn_implementation, loaded.device);
-  for (const auto& each : adapters) each->initialise(*loaded.model, options.seed);
+  for (const auto& each : adapters) {
+    each->initialise(*loaded.model, options.seed);
+    for (const auto& parameter : each->parameters())
+      parameter->set_value(parameter->value().detach().to(loaded.device));
+  }
   loaded.adapter = std::move(adapter);
   // What conversions of dtypes took for a while.
   CachingAllocator::instance().release_free();
@@ -222,13 +270,17 @@ void read_values(LoadedModel& loaded, const ParallelStrategy& strategy) {
   ProblemList problems;
   for (std::size_t i = 0; i < parts.parameters.size(); ++i) {
     Parameter& parameter = *parts.parameters[i];
+    if (loaded.quantised.contains(&parameter)) {
+      read_quantised(loaded, strategy, i, problems);
+      continue;
+    }
     const at::Tensor local =
         at::empty(parameter.value().sizes(),
                   at::TensorOptions().dtype(parameter.value().scalar_type()).device(at::kCPU));
     for (const ShardPiece& piece : strategy.layout(parameter).pieces)
       box(local, piece.local_offset, piece.extent).copy_(loaded.source->read(i, piece));
     if (loaded.source->is_stored(i)) check_finite(local, parameter.name(), problems);
-    parameter.set_value(local.to(loaded.device));
+    parameter.set_value(local.to(strategy.leaf_device(parameter, loaded.device)));
   }
   problems.throw_if_any();
   loaded.source.reset();

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,8 +36,8 @@ struct ModelLoadOptions {
   /// Attached beside the adapter that load_model is given; all are on afterwards.
   std::vector<std::shared_ptr<Adapter>> further_adapters;
   std::shared_ptr<const Quantizer> quantizer;  ///< of linears' weights; nullptr: they stay dense
-  /// Parameters stay on the meta device, in their dtype: see LoadedModel::source. Not with adapters
-  /// and quantizers, which look at values.
+  /// Parameters stay on the meta device, in their dtype: see LoadedModel::source. But for adapters
+  /// and quantizers that look at values.
   bool without_values = false;
   ModelFiles files;
 };
@@ -58,6 +59,8 @@ struct LoadedModel {
   std::vector<std::string> notes;              ///< what the user should know of how it was loaded
   std::shared_ptr<Adapter> adapter;            ///< attached to the model; nullptr without one
   std::shared_ptr<const WeightSource> source;  ///< of a model that was loaded without values
+  std::shared_ptr<const Quantizer> quantizer;  ///< of the weights that follow
+  std::map<const Parameter*, nn::Linear*> quantised;
 };
 
 /// config.json of a model folder. Error(kBadInput) when it is missing or no JSON object.

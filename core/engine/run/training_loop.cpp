@@ -9,6 +9,7 @@
 #include "engine/memory/memory_report.h"
 #include "engine/run/device.h"
 #include "engine/run/dropout_note.h"
+#include "engine/run/gemm_check.h"
 #include "engine/run/machine.h"
 #include "engine/run/training_run.h"
 #include "engine/run/training_samples.h"
@@ -99,14 +100,16 @@ std::string validation_note(const std::string& name, const StepMetrics& metrics,
 
 /// The machine must compute as it did before the stop, or the resumed run would take another path.
 /// Another number of processes takes one in any case, to within rounding.
-void adopt_machine(const TrainState& state, int world_size, Progress& progress) {
+void adopt_machine(const TrainState& state, const LoadedModel& model, int world_size,
+                   Progress& progress) {
   if (state.world_size == world_size && state.num_threads > 0 &&
       state.num_threads != at::get_num_threads()) {
     at::set_num_threads(static_cast<int>(state.num_threads));
   }
-  if (state.instruction_set != instruction_set() || state.gemm_provider != gemm_provider()) {
+  const std::string provider = gemm_provider(model.device, model.compute_dtype);
+  if (state.instruction_set != instruction_set() || state.gemm_provider != provider) {
     progress.note("resuming on another machine (" + state.instruction_set + ", " +
-                  state.gemm_provider + " -> " + instruction_set() + ", " + gemm_provider() +
+                  state.gemm_provider + " -> " + instruction_set() + ", " + provider +
                   "): results may differ in the last digits");
   }
 }
@@ -260,7 +263,7 @@ void TrainingLoop::adopt_state() {
   if (const std::string note = dropout_note(run_.model_.config); !note.empty())
     progress_->note(note);
   if (first_ > 0) {
-    adopt_machine(state_, run_.world_.size(), *progress_);
+    adopt_machine(state_, run_.model_, run_.world_.size(), *progress_);
     progress_->note("resuming after step " + std::to_string(first_) + " of " +
                     std::to_string(run_.total_steps_));
   }
@@ -301,7 +304,7 @@ void TrainingLoop::write_facts(const std::string& ended) const {
     facts.set("device", run_.model_.device.str());
     facts.set("world_size", run_.world_.size());
     facts.set("num_threads", at::get_num_threads());
-    facts.set("gemm_provider", gemm_provider());
+    facts.set("gemm_provider", gemm_provider(run_.model_.device, run_.model_.compute_dtype));
     facts.set("instruction_set", instruction_set());
     if (!ended.empty()) facts.set("ended", ended);
     write_file_atomically((folder_ / "run.json").string(), dump_json(Value(facts), 2) + "\n");
@@ -322,7 +325,7 @@ void TrainingLoop::note_state(const StepMetrics& metrics, const LoaderState& loa
   state_.loader = loader;
   state_.world_size = run_.world_.size();
   state_.num_threads = at::get_num_threads();
-  state_.gemm_provider = gemm_provider();
+  state_.gemm_provider = gemm_provider(run_.model_.device, run_.model_.compute_dtype);
   state_.instruction_set = instruction_set();
 }
 

@@ -72,8 +72,7 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
   }
   make_strategy(call);
   const auto adapter = call.adapter("peft");
-  options.without_values = strategy_ != nullptr && world_.size() > 1 && adapter == nullptr &&
-                           options.quantizer == nullptr && strategy_->applies_without_values();
+  options.without_values = strategy_ != nullptr && strategy_->applies_without_values();
   model_ = load_model(*call.create<ModelProvider>("model"), folder, options, adapter);
   plugin::require_capability(call.request.components.at("model").component, task_name(model_.task),
                              "[model]");

@@ -81,7 +81,8 @@ struct Fsdp2Config : parallel::MeshConfig {
         .field("checkpointing", &Fsdp2Config::checkpointing,
                "which blocks activation_checkpointing is about; default: all")
         .field("cpu_offload", &Fsdp2Config::cpu_offload,
-               "keep shards, gradients and optimizer state in the host's memory")
+               "keep shards, their gradients and optimizer state in the host's memory: for GPUs, a "
+               "single one too")
         .field("enable_fsdp2_prefetch", &Fsdp2Config::enable_fsdp2_prefetch,
                "gather blocks ahead of their turn")
         .field("fsdp2_forward_prefetch_depth", &Fsdp2Config::fsdp2_forward_prefetch_depth,
@@ -172,6 +173,9 @@ class Fsdp2 final : public ParallelStrategy {
   }
   void apply(Model& model) override;
   bool applies_without_values() const override { return true; }
+  at::Device leaf_device(const Parameter& parameter, at::Device device) const override {
+    return config_.cpu_offload && rows_.contains(&parameter) ? at::Device(at::kCPU) : device;
+  }
   void begin_micro_batch(bool last) override;
   void finish_gradients(Model& model) override;
   double gradient_norm(const std::vector<std::shared_ptr<Parameter>>& parameters) override;
@@ -191,7 +195,7 @@ class Fsdp2 final : public ParallelStrategy {
   std::shared_ptr<ShardingRunner> shard(Model& model, ShardingRunner::RunBlock run_block);
   std::unique_ptr<ShardedGroup> make_group(
       const std::string& name, const std::vector<std::shared_ptr<Parameter>>& parameters,
-      bool reshard);
+      at::Device device, bool reshard);
 
   Fsdp2Config config_;
   std::optional<parallel::DeviceMesh> mesh_;
@@ -259,14 +263,14 @@ void Fsdp2::check(Model& model, ProblemList& problems) {
 
 std::unique_ptr<ShardedGroup> Fsdp2::make_group(
     const std::string& name, const std::vector<std::shared_ptr<Parameter>>& parameters,
-    bool reshard) {
+    at::Device device, bool reshard) {
   for (const auto& parameter : parameters)
     rows_.emplace(parameter.get(), parameter->value().size(0));
-  return std::make_unique<ShardedGroup>(name, parameters, setup_, reshard);
+  return std::make_unique<ShardedGroup>(name, parameters, setup_, device, reshard);
 }
 
 void Fsdp2::apply(Model& model) {
-  if (world().size() == 1) {
+  if (world().size() == 1 && !config_.cpu_offload) {
     if (config_.activation_checkpointing)
       model.set_block_runner(parallel::checkpointing_runner(model, config_.checkpointing));
     return;
@@ -290,7 +294,7 @@ void Fsdp2::apply(Model& model) {
     }
   }
   std::shared_ptr<BlockRunner> runner;
-  if (mesh_->size("dp") > 1)
+  if (mesh_->size("dp") > 1 || config_.cpu_offload)
     runner = runner_ = shard(model, run_block);
   else
     runner = std::make_shared<TowerRunner>(model, run_block);
@@ -318,7 +322,7 @@ std::shared_ptr<ShardingRunner> Fsdp2::shard(Model& model, ShardingRunner::RunBl
     for (const auto& parameter : blocks[i]->parameters())
       if (uses[parameter.get()] == 1) own.push_back(parameter);
     groups.emplace_back(blocks[i],
-                        make_group(blocks[i]->name(), own,
+                        make_group(blocks[i]->name(), own, model.device(),
                                    config_.reshard_after_forward.value_or(i + 1 < blocks.size())));
   }
   // What no block has for itself: embedding, final norm, head, and what several blocks use.
@@ -326,7 +330,7 @@ std::shared_ptr<ShardingRunner> Fsdp2::shard(Model& model, ShardingRunner::RunBl
   for (const auto& parameter : model.parts().parameters)
     if (!rows_.contains(parameter.get())) rest.push_back(parameter);
   std::unique_ptr<ShardedGroup> root;
-  if (!rest.empty()) root = make_group("root parameters", rest, false);
+  if (!rest.empty()) root = make_group("root parameters", rest, model.device(), false);
 
   PrefetchDepth prefetch;
   if (config_.enable_fsdp2_prefetch) {

@@ -80,9 +80,11 @@ at::Tensor gather_rows(const at::Tensor& own, std::int64_t rows, Communicator& r
 
 ShardedGroup::ShardedGroup(std::string name,
                            const std::vector<std::shared_ptr<Parameter>>& parameters,
-                           std::shared_ptr<const ShardingSetup> setup, bool reshard_after_forward)
+                           std::shared_ptr<const ShardingSetup> setup, at::Device device,
+                           bool reshard_after_forward)
     : name_(std::move(name)),
       setup_(std::move(setup)),
+      device_(device),
       reshard_after_forward_(reshard_after_forward) {
   std::map<at::ScalarType, std::size_t> flat_of;
   for (const auto& parameter : parameters) {
@@ -114,25 +116,20 @@ void ShardedGroup::shard(Member& member) {
   member.padded_rows = (member.rows + ranks - 1) / ranks;
   member.trained = member.parameter->trainable();
   const auto [begin, end] = rows_of(member.rows, setup_->shard->rank(), ranks);
-  member.parameter->set_value(value.narrow(0, begin, end - begin).clone());
+  const at::Tensor own = value.narrow(0, begin, end - begin).clone();
+  // On the meta device until the host has read what this rank holds.
+  const bool moves = setup_->cpu_offload && !own.is_meta();
+  member.parameter->set_value(moves ? own.cpu() : own);
   const bool keeps_dtype = !setup_->param_dtype || member.parameter->spec().buffer ||
                            !at::isFloatingType(value.scalar_type());
   member.dtype = keeps_dtype ? value.scalar_type() : *setup_->param_dtype;
 }
 
-/// Where the parameters are gathered: made when they have values, and with them a device.
+/// Where the parameters are gathered: made at the first gathering, not while a plan is made.
 void ShardedGroup::make_wholes() {
   for (Member& member : members_) {
     if (member.whole.defined()) continue;
-    const at::Tensor value = member.parameter->value().detach();
-    if (setup_->cpu_offload && !value.is_cpu()) {
-      throw Error(Problem{ErrorCode::kUnsupported, "shards can't be kept in the host's memory",
-                          "parameters on " + value.device().str(), "a run on the CPU",
-                          "distributed.cpu_offload",
-                          "there are collectives between processes on CPUs alone: leave the key "
-                          "out, or set device = \"cpu\""});
-    }
-    member.whole = at::empty(member.shape, value.options().dtype(member.dtype));
+    member.whole = at::empty(member.shape, at::TensorOptions().dtype(member.dtype).device(device_));
     resize_storage(member.whole, 0);
   }
 }
@@ -262,9 +259,7 @@ void ShardedGroup::write_gradient(const at::Tensor& input, const Member& member,
 
 void ShardedGroup::start_reduce() {
   const int ranks = setup_->shard->size();
-  const auto options =
-      members_[trained_.front()].parameter->value().options().requires_grad(false).dtype(
-          setup_->reduce_dtype);
+  const auto options = at::TensorOptions().dtype(setup_->reduce_dtype).device(device_);
   Reduction reduction;
   reduction.input = at::empty({ranks, reduced_size_}, options);
   reduction.output = at::empty({reduced_size_}, options);
@@ -298,7 +293,7 @@ void ShardedGroup::finish_reduce() {
       if (!used) continue;
       at::Tensor& gradient = value.mutable_grad();
       if (gradient.defined())
-        gradient.add_(sum);
+        gradient.add_(sum.to(gradient.device()));
       else
         gradient = sum.to(value.options().requires_grad(false), false, /*copy=*/true);
     }

@@ -19,7 +19,7 @@ struct ShardingSetup {
   std::shared_ptr<Communicator> replicate;  ///< the ranks that hold the same part of other copies
   std::optional<at::ScalarType> param_dtype;  ///< of gathered parameters; none: as stored
   at::ScalarType reduce_dtype = at::kFloat;   ///< of the sums of gradients
-  bool cpu_offload = false;                   ///< shards are to stay in the host's memory
+  bool cpu_offload = false;  ///< shards and their gradients stay in the host's memory
 };
 
 /// The parameters of a block, gathered and freed together. Each is cut along its first dimension
@@ -28,8 +28,10 @@ struct ShardingSetup {
 /// freed, so that what autograd saved of them is valid again after the next gathering.
 class ShardedGroup {
  public:
+  /// Parameters are gathered on `device`.
   ShardedGroup(std::string name, const std::vector<std::shared_ptr<Parameter>>& parameters,
-               std::shared_ptr<const ShardingSetup> setup, bool reshard_after_forward);
+               std::shared_ptr<const ShardingSetup> setup, at::Device device,
+               bool reshard_after_forward);
   ShardedGroup(const ShardedGroup&) = delete;
   ShardedGroup& operator=(const ShardedGroup&) = delete;
 
@@ -99,6 +101,7 @@ class ShardedGroup {
 
   std::string name_;
   std::shared_ptr<const ShardingSetup> setup_;
+  at::Device device_;
   std::vector<Member> members_;
   std::vector<Flat> flats_;
   std::vector<std::size_t> trained_;  ///< members

@@ -64,9 +64,9 @@ class Ia3Adapter final : public Adapter {
     added.insert(added.end(), parameters_.begin(), parameters_.end());
   }
 
-  void initialise(Model& model, std::uint64_t) override {
+  bool initialises_without_weights() const override { return true; }
+  void initialise(Model&, std::uint64_t) override {
     const at::ScalarType dtype = scalar_type_from_name(settings_.dtype);
-    const at::Device device = model.parts().parameters.front()->value().device();
     if (!folder_.empty()) {
       const std::vector<at::ScalarType> dtypes(parameters_.size(), dtype);
       const auto left_over = peft::read_adapter_values(folder_, parameters_, mappings_, dtypes);
@@ -74,11 +74,9 @@ class Ia3Adapter final : public Adapter {
         throw_bad_input("a tensor of the adapter belongs to no part of it",
                         left_over.begin()->first, {}, folder_);
     }
-    for (const auto& parameter : parameters_) {
-      const at::Tensor value = folder_.empty() ? at::ones(parameter->spec().shape(), dtype)
-                                               : parameter->value().detach();
-      parameter->set_value(value.to(device));
-    }
+    if (!folder_.empty()) return;
+    for (const auto& parameter : parameters_)
+      parameter->set_value(at::ones(parameter->spec().shape(), dtype));
   }
 
   const std::vector<std::shared_ptr<Parameter>>& parameters() const override { return parameters_; }

@@ -123,7 +123,7 @@ void LoraAdapter::add_module(const Target& target) {
   modules_.push_back(std::move(module));
 }
 
-void LoraAdapter::initialise(Model& model, std::uint64_t seed) {
+void LoraAdapter::initialise(Model&, std::uint64_t seed) {
   for (const Replacement& replacement : replacements_)
     replacement.copy->set_value(replacement.base->value().detach().clone());
   if (folder_.empty()) {
@@ -136,9 +136,16 @@ void LoraAdapter::initialise(Model& model, std::uint64_t seed) {
     dtypes[dtypes.size() - replacements_.size() + i] = replacements_[i].base->value().scalar_type();
   }
   const auto base_weights = peft::read_adapter_values(folder_, parameters_, mappings_, dtypes);
-  const at::Device device = model.parts().parameters.front()->value().device();
-  for (const auto& parameter : parameters_) parameter->set_value(parameter->value().to(device));
   take_base_weights(base_weights);
+}
+
+/// Norms of DoRA and copies are made from weights; files hold weights of the base beside
+/// embeddings.
+bool LoraAdapter::initialises_without_weights() const {
+  const bool may_replace =
+      !folder_.empty() &&
+      std::any_of(modules_.begin(), modules_.end(), [](const auto& m) { return !m->is_linear(); });
+  return !settings_.use_dora && replacements_.empty() && !may_replace;
 }
 
 void LoraAdapter::take_base_weights(const std::map<std::string, at::Tensor>& weights) {

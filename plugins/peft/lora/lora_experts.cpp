@@ -91,9 +91,8 @@ at::Tensor LoraExperts::apply(const nn::ExpertLinear&, const at::Tensor& input,
 
 void LoraExperts::initialise(const LoraSettings& settings, std::uint64_t seed) {
   const at::ScalarType dtype = scalar_type_from_name(settings.dtype);
-  const at::Device device = linear_.weight()->value().device();
-  a_->set_value(start_of_a(*a_, settings.init, seed).to(device, dtype));
-  b_->set_value(at::zeros(b_->spec().shape(), dtype).to(device));
+  a_->set_value(start_of_a(*a_, settings.init, seed).to(dtype));
+  b_->set_value(at::zeros(b_->spec().shape(), dtype));
 }
 
 void LoraExperts::merge(double sign) const {

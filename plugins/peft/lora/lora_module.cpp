@@ -120,13 +120,15 @@ void LoraModule::initialise(const LoraSettings& settings, std::uint64_t seed) {
   const auto zeros = [](const Parameter& parameter) {
     return at::zeros(parameter.spec().shape(), at::TensorOptions().dtype(at::kFloat));
   };
-  const at::Device device = weight()->value().device();
   const at::Tensor a = is_linear() ? start_of_a(*a_, settings.init, seed) : zeros(*a_);
   const at::Tensor b = is_linear() ? zeros(*b_) : random_values(*b_, seed, 1.0, 0);
-  a_->set_value(a.to(device, dtype));
-  b_->set_value(b.to(device, dtype));
+  a_->set_value(a.to(dtype));
+  b_->set_value(b.to(dtype));
   if (magnitude_ != nullptr) {
     const at::NoGradGuard no_grad;
+    const at::Device device = weight()->value().device();
+    a_->set_value(a.to(device, dtype));
+    b_->set_value(b.to(device, dtype));
     magnitude_->set_value(row_norms().to(dtype));
   }
 }

@@ -86,7 +86,7 @@ void PrefixTuning::install(Model& model) {
     *seat = std::make_shared<PrefixedAttention>(*this, matrix(), shape().num_layers, *seat);
 }
 
-at::Tensor PrefixTuning::new_values(Model&, std::uint64_t seed) const {
+at::Tensor PrefixTuning::new_values(std::uint64_t seed) const {
   ParameterSpec spec = matrix()->spec();
   if (init_ == "random")
     spec.initialisation = {.kind = Initialisation::Kind::kNormal, .standard_deviation = 1.0};

@@ -30,7 +30,7 @@ class PrefixTuning final : public PromptAdapter {
   Dimension width(Model& model) const override;
   void extend(Model& model) override;
   void install(Model& model) override;
-  at::Tensor new_values(Model& model, std::uint64_t seed) const override;
+  at::Tensor new_values(std::uint64_t seed) const override;
   void switch_model(ModelParts& parts, bool enabled) override;
   void add_config(Table& table) const override;
 

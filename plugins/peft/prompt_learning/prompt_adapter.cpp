@@ -54,15 +54,13 @@ void PromptAdapter::attach(Model& model) {
 void PromptAdapter::initialise(Model& model, std::uint64_t seed) {
   const at::ScalarType dtype = scalar_type_from_name(dtype_);
   if (folder_.empty()) {
-    matrix()->set_value(new_values(model, seed).to(dtype));
+    matrix()->set_value(new_values(seed).to(dtype));
   } else {
     const auto left_over = peft::read_adapter_values(folder_, parameters_, mappings_, {dtype});
     if (!left_over.empty())
       throw_bad_input("a tensor of the adapter belongs to no part of it", left_over.begin()->first,
                       kTensorName, folder_);
   }
-  const at::Device device = model.parts().parameters.front()->value().device();
-  matrix()->set_value(matrix()->value().detach().to(device));
   install(model);
 }
 

@@ -17,6 +17,9 @@ class PromptAdapter : public Adapter {
   void open(const std::string& folder) final;
   void attach(Model& model) final;
   void initialise(Model& model, std::uint64_t seed) final;
+  bool initialises_without_weights() const final {
+    return !folder_.empty() || !starts_from_embeddings();
+  }
   const std::vector<std::shared_ptr<Parameter>>& parameters() const final { return parameters_; }
   const std::vector<DiskMapping>& mappings() const final { return mappings_; }
   void begin_pass(const PassPosition&) final {}
@@ -43,9 +46,11 @@ class PromptAdapter : public Adapter {
   virtual Dimension width(Model& model) const = 0;
   /// Adds itself to the model, which is still on the meta device.
   virtual void extend(Model& model) = 0;
-  /// After all weights have values.
+  /// After the matrix has a value.
   virtual void install(Model&) {}
-  virtual at::Tensor new_values(Model& model, std::uint64_t seed) const = 0;
+  virtual at::Tensor new_values(std::uint64_t seed) const = 0;
+  /// Whether new values are rows of the model's embedding.
+  virtual bool starts_from_embeddings() const { return false; }
   virtual void switch_model(ModelParts& parts, bool enabled) = 0;
   /// The keys that the kind has beside the common ones.
   virtual void add_config(Table& table) const = 0;

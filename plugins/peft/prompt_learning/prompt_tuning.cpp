@@ -97,7 +97,7 @@ void PromptTuning::extend(Model& model) {
   embedding_->add_extension(std::make_shared<PromptRows>(*this, matrix()));
 }
 
-at::Tensor PromptTuning::new_values(Model&, std::uint64_t seed) const {
+at::Tensor PromptTuning::new_values(std::uint64_t seed) const {
   const at::NoGradGuard no_grad;
   const std::int64_t count = tokens();
   if (init_ == "random") {

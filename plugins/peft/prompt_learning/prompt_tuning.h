@@ -30,7 +30,8 @@ class PromptTuning final : public PromptAdapter {
   void check_config(const peft::PeftReader& read) const override;
   Dimension width(Model& model) const override;
   void extend(Model& model) override;
-  at::Tensor new_values(Model& model, std::uint64_t seed) const override;
+  at::Tensor new_values(std::uint64_t seed) const override;
+  bool starts_from_embeddings() const override { return init_ != "random"; }
   void switch_model(ModelParts& parts, bool enabled) override;
   void add_config(Table& table) const override;
 

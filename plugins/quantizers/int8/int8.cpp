@@ -35,6 +35,7 @@ class Int8 final : public Quantizer {
     if (skipped) return nullptr;
     return std::make_unique<Int8Weight>(linear.weight(), weight);
   }
+  bool holds_without_values() const override { return true; }
 
  private:
   Int8Config config_;

@@ -38,6 +38,9 @@ class {{Name}} final : public espalier::Quantizer {
     linear.weight()->set_value(weight.to(at::kHalf));
     return std::make_unique<HalfWeight>(linear.weight());
   }
+  // True where hold() uses operators alone that need no values: ranks that share a model then
+  // never hold all of it.
+  bool holds_without_values() const override { return true; }
 };
 
 void register_components(espalier::Registrar& registrar) {

@@ -31,11 +31,12 @@ inline at::Tensor held_value(const Parameter& parameter) { return parameter.valu
 
 /// Trains few parameters beside a frozen model (recipe section `peft`). `attach` runs while the
 /// model is on the meta device and selects extension points by name; `initialise` runs when all
-/// weights have values. A component says which files it reads with serves("peft_types", {...}): the
-/// values of `peft_type` in adapter_config.json. One thread at a time.
+/// weights have values, or before where the adapter does not look at them. A component says which
+/// files it reads with serves("peft_types", {...}): the values of `peft_type` in
+/// adapter_config.json. One thread at a time.
 class ESPALIER_API Adapter {
  public:
-  static constexpr InterfaceId kInterface{"Adapter", 3};
+  static constexpr InterfaceId kInterface{"Adapter", 4};
 
   Adapter() = default;
   Adapter(const Adapter&) = delete;
@@ -49,7 +50,12 @@ class ESPALIER_API Adapter {
   /// model's own parameters. Throws Error(kBadInput) for a pattern that matches nothing.
   virtual void attach(Model& model) = 0;
   /// Gives the adapter's parameters their values: from the opened folder, or new ones from `seed`.
+  /// They may be on the CPU: the host moves them to the model's device.
   virtual void initialise(Model& model, std::uint64_t seed) = 0;
+  /// Whether `initialise` looks at no weight of the model it is attached to: it may then be called
+  /// while these are on the meta device, so that of a model that ranks share each reads its part
+  /// alone.
+  virtual bool initialises_without_weights() const { return false; }
 
   /// What is trained, each under the name of its tensor in the adapter's file.
   virtual const std::vector<std::shared_ptr<Parameter>>& parameters() const = 0;

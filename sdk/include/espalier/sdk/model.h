@@ -207,10 +207,18 @@ class ESPALIER_API Model {
   virtual void set_block_runner(std::shared_ptr<BlockRunner> runner) = 0;
   /// Dtype of activations; float32 unless set. Weights are converted where they differ.
   virtual void set_compute_dtype(at::ScalarType dtype) = 0;
+  /// Where it computes, and brings its inputs to; the CPU unless set. Leaves of parameters may lie
+  /// elsewhere, where a strategy keeps them in the host's memory.
+  at::Device device() const { return device_; }
+  /// A model around another one passes it on.
+  virtual void set_device(at::Device device) { device_ = device; }
   /// For ModelInput::cache; nullptr where the model can't continue a text (rotary scaling that
   /// depends on its length).
   virtual std::unique_ptr<KvCache> make_cache() = 0;
   virtual void set_training(bool training) = 0;
+
+ private:
+  at::Device device_ = at::kCPU;
 };
 
 /// Builds models of the architectures that its manifest entry serves. Any number of threads; a

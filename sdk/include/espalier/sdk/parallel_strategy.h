@@ -62,6 +62,8 @@ class ESPALIER_API ParallelStrategy {
   /// device, of their dtype. The host sets leaves of the same shape afterwards, with what `layout`
   /// says that the rank holds, so that no rank ever has the whole model.
   virtual bool applies_without_values() const { return false; }
+  /// After `apply`: where the leaf of a parameter belongs, for a model that computes on `device`.
+  virtual at::Device leaf_device(const Parameter& parameter, at::Device device) const;
   /// Announces forward and backward pass of one micro-batch. Gradients of all but the `last` of a
   /// step may stay where they are.
   virtual void begin_micro_batch(bool last);
