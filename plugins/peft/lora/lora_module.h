@@ -33,6 +33,8 @@ class LoraModule {
   virtual ~LoraModule() = default;
 
   const std::string& name() const { return target_.name; }
+  /// On a linear; otherwise on an embedding.
+  bool is_linear() const { return target_.linear != nullptr; }
   const std::shared_ptr<Parameter>& weight() const;
   double scale() const { return scale_; }
   bool has_magnitude() const { return magnitude_ != nullptr; }
@@ -41,8 +43,8 @@ class LoraModule {
   const std::shared_ptr<Parameter>& a() const { return a_; }
   const std::shared_ptr<Parameter>& b() const { return b_; }
 
-  /// New values; the weight has to have its own. A linear starts with A random and B zero, an
-  /// embedding the other way round, as in PEFT.
+  /// New values; with DoRA the weight has to have its own. A linear starts with A random and B
+  /// zero, an embedding the other way round, as in PEFT.
   void initialise(const LoraSettings& settings, std::uint64_t seed);
 
   /// M in float32, [out, in].
@@ -70,7 +72,6 @@ class LoraModule {
   at::Tensor magnitude_factor() const;
 
  private:
-  bool is_linear() const { return target_.linear != nullptr; }
   at::Tensor row_norms() const;
   at::Tensor squared_row_norms(const at::Tensor& a, const at::Tensor& b) const;
 

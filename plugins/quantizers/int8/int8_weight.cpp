@@ -65,16 +65,21 @@ struct Int8Linear : torch::autograd::Function<Int8Linear> {
 Int8Weight::Int8Weight(std::shared_ptr<Parameter> parameter, const at::Tensor& weight)
     : codes_(std::move(parameter)) {
   const at::NoGradGuard no_grad;
-  const at::Tensor dense = weight.to(at::kFloat);
-  const at::Tensor largest = dense.abs().amax({1});
-  const at::Tensor scales = at::where(largest.gt(0), largest / kLargestCode, 1.0);  // [out]
+  at::Tensor scales = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
+  at::Tensor codes = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
+  if (!weight.is_meta()) {
+    const at::Tensor dense = weight.to(at::kFloat);
+    const at::Tensor largest = dense.abs().amax({1});
+    scales = at::where(largest.gt(0), largest / kLargestCode, 1.0);
+    codes =
+        dense.div(scales.unsqueeze(1)).round_().clamp_(-kLargestCode, kLargestCode).to(at::kChar);
+  }
   ParameterSpec spec{codes_->name() + "_scale", {codes_->spec().dimensions[0]}, {}};
   scales_ = std::make_shared<Parameter>(std::move(spec));
   scales_->set_trainable(false);
   scales_->set_value(scales);
   codes_->set_trainable(false);
-  codes_->set_value(
-      dense.div(scales.unsqueeze(1)).round_().clamp_(-kLargestCode, kLargestCode).to(at::kChar));
+  codes_->set_value(codes);
 }
 
 at::Tensor Int8Weight::linear(const at::Tensor& input, const at::Tensor& bias) const {
