@@ -14,9 +14,10 @@ namespace {
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
                   bool interleaved, double direction) {
   const std::int64_t half = cos.size(1);
-  const at::Tensor c = cos.unsqueeze(1);              // [tokens, 1, half]
-  const at::Tensor s = sin.unsqueeze(1) * direction;  // [tokens, 1, half]
-  const at::Tensor turned = x.narrow(-1, 0, 2 * half).to(at::kFloat);
+  // In the dtype of x throughout, as in transformers: 16 bits are rounded after each operation.
+  const at::Tensor c = cos.unsqueeze(1).to(x.scalar_type());  // [tokens, 1, half]
+  const at::Tensor s = sin.unsqueeze(1).to(x.scalar_type()) * direction;
+  const at::Tensor turned = x.narrow(-1, 0, 2 * half);
   at::Tensor result;
   if (interleaved) {
     const at::Tensor pairs = turned.unflatten(-1, {half, 2});  // [tokens, heads, half, 2]
@@ -28,7 +29,6 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
     const at::Tensor b = turned.narrow(-1, half, half);
     result = at::cat({a * c - b * s, b * c + a * s}, -1);
   }
-  result = result.to(x.scalar_type());
   if (2 * half == x.size(-1)) return result;
   return at::cat({result, x.narrow(-1, 2 * half, x.size(-1) - 2 * half)}, -1);
 }

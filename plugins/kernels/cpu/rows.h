@@ -31,7 +31,8 @@ void with_type(Type type, const Function& function) {
     function(static_cast<Bf16*>(nullptr));
 }
 
-// --- rms_norm: y = x r (offset + w) with r = 1 / sqrt(mean(x^2) + eps)
+// --- rms_norm: y = x r (offset + w) with r = 1 / sqrt(mean(x^2) + eps), rounded where the
+// reference does
 
 template <class T, class W>
 void rms_norm_rows(const RmsNormArguments& a, std::int64_t begin, std::int64_t end) {
@@ -48,7 +49,8 @@ void rms_norm_rows(const RmsNormArguments& a, std::int64_t begin, std::int64_t e
     const float inverse = 1.0F / __builtin_sqrtf(mean);
     a.inverse[i] = inverse;
     for_lanes(a.columns, [&](std::int64_t j, std::int64_t count) {
-      put(y + j, get(x + j, count) * inverse * (get(weight + j, count) + a.offset), count);
+      const Floats n = get(x + j, count) * inverse;
+      put(y + j, (a.offset == 0 ? rounded<T>(n) : n) * (get(weight + j, count) + a.offset), count);
     });
   }
 }
@@ -96,12 +98,12 @@ void rms_norm_backward(const RmsNormArguments& a, std::int64_t begin, std::int64
 template <class T>
 void turn_halves(const RotaryArguments& a, const T* x, const float* cos, const float* sin, T* y) {
   for_lanes(a.half, [&](std::int64_t j, std::int64_t count) {
-    const Floats c = get(cos + j, count);
-    const Floats s = get(sin + j, count) * a.direction;
+    const Floats c = rounded<T>(get(cos + j, count));
+    const Floats s = rounded<T>(get(sin + j, count)) * a.direction;
     const Floats first = get(x + j, count);
     const Floats second = get(x + a.half + j, count);
-    put(y + j, first * c - second * s, count);
-    put(y + a.half + j, second * c + first * s, count);
+    put(y + j, rounded<T>(first * c) - rounded<T>(second * s), count);
+    put(y + a.half + j, rounded<T>(second * c) + rounded<T>(first * s), count);
   });
 }
 
@@ -114,11 +116,12 @@ template <class T>
 void turn_neighbours(const RotaryArguments& a, const T* x, const float* cos, const float* sin,
                      T* y) {
   for (std::int64_t j = 0; j < a.half; ++j) {
-    const float s = sin[j] * a.direction;
+    const float c = rounded<T>(all(cos[j]))[0];
+    const float s = rounded<T>(all(sin[j]))[0] * a.direction;
     const float first = to_float(x[2 * j]);
     const float second = to_float(x[2 * j + 1]);
-    set(y[2 * j], first * cos[j] - second * s);
-    set(y[2 * j + 1], second * cos[j] + first * s);
+    set(y[2 * j], rounded<T>(all(first * c))[0] - rounded<T>(all(second * s))[0]);
+    set(y[2 * j + 1], rounded<T>(all(second * c))[0] + rounded<T>(all(first * s))[0]);
   }
 }
 
@@ -202,7 +205,8 @@ void gated(const GatedArguments& a, std::int64_t begin, std::int64_t end) {
         const T* up = row<T>(a.up, i, a.up_stride);
         T* y = row<T>(a.y, i, a.columns);
         for_lanes(a.columns, [&](std::int64_t j, std::int64_t count) {
-          put(y + j, activation.value(get(gate + j, count)) * get(up + j, count), count);
+          put(y + j, rounded<T>(activation.value(get(gate + j, count))) * get(up + j, count),
+              count);
         });
       }
     });

@@ -39,6 +39,15 @@ inline Halves narrowed(Floats values) {
   return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), Halves);
 }
 
+/// As values of T hold them.
+template <class T>
+Floats rounded(Floats values) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return values;
+  else
+    return widened(narrowed(values));
+}
+
 inline Floats load(const float* from) {
   Floats values;
   __builtin_memcpy(&values, from, sizeof values);

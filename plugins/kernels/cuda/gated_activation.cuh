@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(kBlock)
     const auto ups = load<N>(up + i);
     Pack<T, N> result;
     for (int k = 0; k < N; ++k) {
-      result.values[k] =
-          from_float<T>(activate(kind, to_float(gates.values[k])).value * to_float(ups.values[k]));
+      const float value = activate(kind, to_float(gates.values[k])).value;
+      result.values[k] = from_float<T>(rounded<T>(value) * to_float(ups.values[k]));
     }
     store<N>(y + i, result);
   }

@@ -70,8 +70,9 @@ __global__ void __launch_bounds__(kBlock)
     const auto weights = load<N>(weight + c);
     Pack<T, N> result;
     for (int i = 0; i < N; ++i) {
-      result.values[i] =
-          from_float<T>(to_float(pack.values[i]) * r * (to_float(weights.values[i]) + a.offset));
+      const float n = to_float(pack.values[i]) * r;
+      result.values[i] = from_float<T>((a.offset == 0 ? rounded<T>(n) : n) *
+                                       (to_float(weights.values[i]) + a.offset));
     }
     store<N>(y + row * a.columns + c, result);
   });

@@ -29,12 +29,12 @@ __device__ inline void turn(Pack<T, N>& low, Pack<T, N>& high, const Pack<float,
     T& b = !Interleaved ? high.values[k]
            : second < N ? low.values[second]
                         : high.values[second - N];
-    const float c = cos.values[k];
-    const float s = sin.values[k] * direction;
+    const float c = rounded<T>(cos.values[k]);
+    const float s = rounded<T>(sin.values[k]) * direction;
     const float u = to_float(a);
     const float v = to_float(b);
-    a = from_float<T>(u * c - v * s);
-    b = from_float<T>(v * c + u * s);
+    a = from_float<T>(rounded<T>(u * c) - rounded<T>(v * s));
+    b = from_float<T>(rounded<T>(v * c) + rounded<T>(u * s));
   }
 }
 

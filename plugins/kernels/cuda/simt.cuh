@@ -70,6 +70,12 @@ __device__ inline Fp16 from_float<Fp16>(float value) {
 #endif
 }
 
+/// As values of T hold it.
+template <class T>
+__device__ inline float rounded(float value) {
+  return to_float(from_float<T>(value));
+}
+
 /// The shared memory whose size the launch gives.
 __device__ inline float* dynamic_shared() {
 #if defined(__CUDACC__)

@@ -73,8 +73,8 @@ class Ia3Adapter final : public Adapter {
       if (!left_over.empty())
         throw_bad_input("a tensor of the adapter belongs to no part of it",
                         left_over.begin()->first, {}, folder_);
+      return;
     }
-    if (!folder_.empty()) return;
     for (const auto& parameter : parameters_)
       parameter->set_value(at::ones(parameter->spec().shape(), dtype));
   }
