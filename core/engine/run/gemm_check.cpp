@@ -75,11 +75,12 @@ std::string GemmCheck::warning() const {
     return "a product of matrices gives wrong numbers on this machine: nothing that is computed "
            "here can be trusted";
   if (rate >= kSlow * expected) return {};
-  char expectation[128];
-  std::snprintf(expectation, sizeof expectation,
-                " where %.0f are usual for a CPU with %s: are there more threads than cores, or other "
-                "programs on them?",
-                expected, instruction_set().c_str());
+  char expectation[192];
+  std::snprintf(
+      expectation, sizeof expectation,
+      " where %.0f are usual for a CPU with %s: are there more threads than cores, or other "
+      "programs on them?",
+      expected, instruction_set().c_str());
   return "matrix products reach " + text() + expectation;
 }
 
