@@ -148,7 +148,7 @@ void set_values(bool later, const WeightSource& source, LoadedModel& loaded) {
 /// What a rank holds of `whole`. `pieces` are boxes of it, `shape` that of the part.
 at::Tensor part_of(const at::Tensor& whole, const std::vector<ShardPiece>& pieces,
                    at::IntArrayRef shape) {
-  const at::Tensor part = at::empty(shape, whole.options());
+  at::Tensor part = at::empty(shape, whole.options());
   for (const ShardPiece& piece : pieces)
     box(part, piece.local_offset, piece.extent).copy_(box(whole, piece.offset, piece.extent));
   return part;

@@ -41,6 +41,7 @@ Item join_filter(const Item& value, const Arguments& arguments) {
 }
 
 Item map_filter(const Item& value, const Arguments& arguments) {
+  if (!truth(value)) return make_generator({});  // before anything is said about the arguments
   Items out;
   if (arguments.positional.empty()) {
     const ArgumentReader reader("map", arguments, {"", "attribute", "default"});

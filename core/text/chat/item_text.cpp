@@ -58,7 +58,12 @@ std::string repr_at(const Item& item, int depth) {
       const std::string& name = item.as<Function>().name;
       return "<Macro " + (name.empty() ? "anonymous" : repr_string(name)) + ">";
     }
-    case Kind::kFunction: return "<function " + item.as<Function>().name + ">";
+    case Kind::kFunction: {
+      const std::string& name = item.as<Function>().name;
+      if (name == "namespace") return "<class 'jinja2.utils.Namespace'>";
+      const bool is_type = name == "dict" || name == "range";
+      return is_type ? "<class '" + name + "'>" : "<function " + name + ">";
+    }
     case Kind::kLoop: return "<LoopContext>";
     default: return repr_sequence(item, depth);
   }

@@ -98,7 +98,7 @@ class Lexer {
     if (!data.empty()) push(TokenType::kData, data);
     advance(text.size());
     if (kind == '#') {
-      advance(2);
+      advance(signed_tag ? 3 : 2);
       skip_comment();
     } else if (kind == '%' && try_raw()) {
       return;

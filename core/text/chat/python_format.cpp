@@ -230,8 +230,9 @@ class PercentFormatter {
       if (at_ < text_.size()) out += convert();
       if (out.size() > kMostOutputBytes) Meter::charge_bytes(out.size());
     }
+    // Python lets values with elements of their own be left over.
     if (used_ < queue_.size() && !named_ && !arguments_.is(Kind::kDict) &&
-        !(arguments_.is(Kind::kList)))
+        !arguments_.is(Kind::kList) && !arguments_.is_undefined())
       fail("TypeError", "not all arguments converted during string formatting");
     return out;
   }

@@ -50,15 +50,29 @@ bool is_cased(char32_t point) {
   return is_upper(point) || is_lower(point) || category(point) == UTF8PROC_CATEGORY_LT;
 }
 
+/// Unicode's property Case_Ignorable: marks, modifiers, formats and punctuation inside of words.
+bool is_case_ignorable(char32_t point) {
+  switch (category(point)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_SK: return true;
+    default:
+      return std::u32string_view(
+                 U"'.:\u00B7\u0387\u055F\u05F4\u2018\u2019\u2024\u2027"
+                 U"\uFE13\uFE52\uFE55\uFF07\uFF0E\uFF1A")
+                 .find(point) != std::u32string_view::npos;
+  }
+}
+
 /// A sigma that ends a word is written in its final form.
 bool is_final_sigma(const std::u32string& points, std::size_t at) {
   std::size_t before = at;
-  while (before > 0 && !is_cased(points[before - 1]) && !is_space(points[before - 1]) &&
-         !is_alphabetic(points[before - 1]))
-    --before;
+  while (before > 0 && is_case_ignorable(points[before - 1])) --before;
   if (before == 0 || !is_cased(points[before - 1])) return false;
   std::size_t behind = at + 1;
-  while (behind < points.size() && category(points[behind]) == UTF8PROC_CATEGORY_MN) ++behind;
+  while (behind < points.size() && is_case_ignorable(points[behind])) ++behind;
   return behind == points.size() || !is_cased(points[behind]);
 }
 
@@ -92,7 +106,6 @@ std::vector<std::string> split_spaces(std::u32string_view points, std::int64_t m
     const bool rest = most >= 0 && static_cast<std::int64_t>(parts.size()) >= most;
     while (end < text.size() && (rest || !is_space(text[end]))) ++end;
     std::u32string part = text.substr(at, end - at);
-    while (rest && !part.empty() && is_space(part.back())) part.pop_back();
     if (from_right) std::reverse(part.begin(), part.end());
     parts.push_back(to_utf8(part));
     at = end;
