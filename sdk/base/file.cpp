@@ -10,33 +10,18 @@
 #include <utility>
 
 #include "espalier/base/atomic_file.h"
+#include "espalier/base/descriptor.h"
 #include "espalier/base/error.h"
 
 namespace espalier {
 namespace {
-
-/// Owns a file descriptor.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int get() const { return number_; }
-  int release() { return std::exchange(number_, -1); }
-
- private:
-  int number_;
-};
 
 Descriptor open_for_reading(const std::string& path, struct stat& status) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0) throw_io("open", path, errno);
   if (::fstat(file.get(), &status) != 0) throw_io("inspect", path, errno);
   if (S_ISDIR(status.st_mode)) throw_io("read", path, EISDIR);
-  return Descriptor(file.release());
+  return file;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include "espalier/base/descriptor.h"
 #include "espalier/base/error.h"
 #include "espalier/base/file.h"
 
@@ -54,21 +55,6 @@ Error shared_memory_error(const std::string& what, int failure, std::size_t byte
                        "set dist_env.type = \"gloo\""});
 }
 
-/// A descriptor that is closed at the end of a scope.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
-
 void publish(const GroupSetup& setup, const char* key, const std::string& text) {
   setup.store->set(key, std::vector<std::uint8_t>(text.begin(), text.end()));
 }
@@ -81,23 +67,23 @@ std::string published(const GroupSetup& setup, const char* key) {
 /// Memory without a name, which the system takes back however the processes end, and which the
 /// size of /dev/shm (64 MB in a container) does not limit. Others reach it through rank 0's
 /// descriptor.
-int make_memory(const GroupSetup& setup, std::size_t bytes) {
-  const int descriptor = ::memfd_create("espalier", MFD_CLOEXEC);
+Descriptor make_memory(const GroupSetup& setup, std::size_t bytes) {
+  Descriptor descriptor(::memfd_create("espalier", MFD_CLOEXEC));
   // Reserved at once: memory that is missing later would end the process with a bus error.
-  const int failure =
-      descriptor < 0 ? errno : ::posix_fallocate(descriptor, 0, static_cast<off_t>(bytes));
+  const int failure = descriptor.get() < 0
+                          ? errno
+                          : ::posix_fallocate(descriptor.get(), 0, static_cast<off_t>(bytes));
   publish(setup, "size", std::to_string(setup.size));
   if (failure == 0) {
     publish(setup, "memory",
-            "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor));
+            "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor.get()));
     return descriptor;
   }
-  if (descriptor >= 0) ::close(descriptor);
   publish(setup, "memory", "");
   throw shared_memory_error("the ranks can't share memory", failure, bytes);
 }
 
-int open_memory(const GroupSetup& setup, std::size_t bytes) {
+Descriptor open_memory(const GroupSetup& setup, std::size_t bytes) {
   // Another size is another layout: what lies beyond the end of the memory is a bus error.
   if (const std::string size = published(setup, "size"); size != std::to_string(setup.size)) {
     throw Error(Problem{ErrorCode::kPeerFailed, "ranks disagree on the size of their group",
@@ -114,8 +100,8 @@ int open_memory(const GroupSetup& setup, std::size_t bytes) {
                         "group " + setup.name,
                         "see the error of rank 0"});
   }
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor < 0)
+  Descriptor descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (descriptor.get() < 0)
     throw shared_memory_error("the memory of rank 0 can't be opened: " + path, errno, bytes);
   return descriptor;
 }
@@ -138,8 +124,8 @@ SharedSegment::SharedSegment(const GroupSetup& setup)
 
 void SharedSegment::map(const GroupSetup& setup) {
   const std::size_t bytes = kHeaderBytes + 2 * kSlotBytes * static_cast<std::size_t>(size_ + 1);
-  const Descriptor descriptor(rank_ == 0 ? make_memory(setup, bytes) : open_memory(setup, bytes));
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.number(), 0);
+  const Descriptor descriptor = rank_ == 0 ? make_memory(setup, bytes) : open_memory(setup, bytes);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.get(), 0);
   if (memory == MAP_FAILED) throw shared_memory_error("the ranks can't share memory", errno, bytes);
   // Zeros: the initial state.
   header_ = std::unique_ptr<Header, Unmap>(static_cast<Header*>(memory), Unmap{bytes});
