@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -118,6 +119,14 @@ std::vector<float> random_values(std::size_t count, float scale = 1.0F) {
   return values;
 }
 
+/// The same random values again and again: those of a timed run are many.
+std::vector<float> repeated_values(std::size_t count) {
+  static const std::vector<float> some = random_values(std::size_t{1} << 20);
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = some[i % some.size()];
+  return values;
+}
+
 /// float32: 1e-5 of the largest; 16 bits: two units in the last place of the largest.
 void expect(const std::string& what, Type type, const std::vector<float>& actual,
             const std::vector<double>& expected) {
@@ -221,7 +230,7 @@ void time_rms_norm(Type type, std::int64_t columns) {
   const auto n = static_cast<std::size_t>(rows * columns);
   std::vector<Buffer*> x;
   std::vector<Buffer*> dy;
-  auto values = random_values(n);
+  auto values = repeated_values(n);
   for (int i = 0; i < kBuffers; ++i) {
     x.push_back(new Buffer(type, values));
     dy.push_back(new Buffer(type, values));
@@ -292,7 +301,7 @@ void time_rotary(Type type) {
   constexpr std::int64_t kHeads = 32;
   constexpr std::int64_t kHeadDim = 128;
   constexpr auto kCount = static_cast<std::size_t>(kTokens * kHeads * kHeadDim);
-  auto values = random_values(kCount);
+  auto values = repeated_values(kCount);
   auto angles = random_values(static_cast<std::size_t>(kTokens * kHeadDim / 2));
   std::vector<Buffer*> x;
   for (int i = 0; i < kBuffers; ++i) x.push_back(new Buffer(type, values));
@@ -353,7 +362,7 @@ void check_gate(Type type, int kind, std::size_t count) {
 
 void time_gate(Type type) {
   constexpr std::size_t kCount = std::size_t{1} << 26;
-  auto values = random_values(kCount);
+  auto values = repeated_values(kCount);
   std::vector<Buffer*> gate;
   std::vector<Buffer*> up;
   for (int i = 0; i < kBuffers; ++i) {
@@ -440,7 +449,7 @@ void check_cross_entropy(Type type, std::int64_t vocab, float smoothing, float z
 void time_cross_entropy(Type type, std::int64_t vocab) {
   const std::int64_t rows = (std::int64_t{1} << 27) / vocab;
   const auto n = static_cast<std::size_t>(rows * vocab);
-  auto values = random_values(n);
+  auto values = repeated_values(n);
   std::vector<Buffer*> logits;
   for (int i = 0; i < kBuffers; ++i) logits.push_back(new Buffer(type, values));
   std::vector<std::int64_t> list(static_cast<std::size_t>(rows));
@@ -464,6 +473,82 @@ void time_cross_entropy(Type type, std::int64_t vocab) {
                                          scale.floats(), grad.get(), nullptr);
          }));
   for (Buffer* buffer : logits) delete buffer;
+}
+
+using espalier::cuda::DecodeShape;
+using espalier::cuda::DecodeWeight;
+
+/// Codes of 8 bits on the device, or values of a type; `host` holds what they stand for.
+struct DecodeWeights {
+  DecodeWeights(DecodeWeight kind, Type type, std::vector<float> of) : host(std::move(of)) {
+    const std::size_t count = host.size();
+    if (kind != DecodeWeight::kInt8) {
+      values = std::make_unique<Buffer>(kind == DecodeWeight::kFloat ? Type::kFloat : type, host);
+      return;
+    }
+    std::vector<std::int8_t> codes(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      codes[i] = static_cast<std::int8_t>(std::lround(std::clamp(host[i] * 40, -127.0F, 127.0F)));
+      host[i] = codes[i];
+    }
+    values = std::make_unique<Buffer>(Type::kFloat, (count + 3) / 4);
+    check(cudaMemcpy(values->get(), codes.data(), count, cudaMemcpyHostToDevice), "copy");
+  }
+  std::vector<float> host;
+  std::unique_ptr<Buffer> values;
+};
+
+void check_decode_linear(Type type, DecodeWeight kind, std::int64_t rows, std::int64_t in,
+                         std::int64_t out) {
+  auto x = random_values(static_cast<std::size_t>(rows * in));
+  auto scale = random_values(static_cast<std::size_t>(out));
+  auto bias = random_values(static_cast<std::size_t>(out));
+  const DecodeWeights weight(kind, type, random_values(static_cast<std::size_t>(in * out)));
+  const Buffer dx(type, x);
+  const Buffer dscale(Type::kFloat, scale);
+  const Buffer dbias(Type::kFloat, bias);
+  const Buffer y(type, static_cast<std::size_t>(rows * out));
+  check(espalier::cuda::decode_linear({type, kind, rows, in, out}, dx.get(), weight.values->get(),
+                                      dscale.floats(), dbias.floats(), y.get(), nullptr),
+        "decode_linear");
+  std::vector<double> expected(static_cast<std::size_t>(rows * out));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t j = 0; j < out; ++j) {
+      double sum = 0;
+      for (std::int64_t c = 0; c < in; ++c)
+        sum += double{x[static_cast<std::size_t>(r * in + c)]} *
+               weight.host[static_cast<std::size_t>(j * in + c)];
+      expected[static_cast<std::size_t>(r * out + j)] =
+          sum * scale[static_cast<std::size_t>(j)] + bias[static_cast<std::size_t>(j)];
+    }
+  }
+  constexpr const char* kKinds[] = {"", " float32 weight", " int8 weight"};
+  expect("decode_linear " + std::to_string(rows) + " rows of " + std::to_string(in) +
+             kKinds[static_cast<int>(kind)],
+         type, y.read(), expected);
+}
+
+void time_decode_linear(Type type, DecodeWeight kind, std::int64_t rows) {
+  constexpr std::int64_t kIn = 4096;
+  constexpr std::int64_t kOut = 28672;
+  constexpr auto kCount = static_cast<std::size_t>(kIn * kOut);
+  std::vector<std::unique_ptr<DecodeWeights>> weights;
+  for (int i = 0; i < kBuffers; ++i)
+    weights.push_back(std::make_unique<DecodeWeights>(kind, type, repeated_values(kCount)));
+  auto x = random_values(static_cast<std::size_t>(rows * kIn));
+  auto scale = random_values(kOut);
+  const Buffer dx(type, x);
+  const Buffer dscale(Type::kFloat, scale);
+  const Buffer y(type, static_cast<std::size_t>(rows * kOut));
+  const std::size_t size = kind == DecodeWeight::kInt8    ? 1
+                           : kind == DecodeWeight::kFloat ? 4
+                                                          : bytes_of(type);
+  report("decode_linear " + std::to_string(rows) + (kind == DecodeWeight::kInt8 ? " int8" : ""),
+         type, static_cast<double>(kCount * size), time_of([&](int i) {
+           return espalier::cuda::decode_linear({type, kind, rows, kIn, kOut}, dx.get(),
+                                                weights[static_cast<std::size_t>(i)]->values->get(),
+                                                dscale.floats(), nullptr, y.get(), nullptr);
+         }));
 }
 
 void measure_copy() {
@@ -500,6 +585,12 @@ int main() {
     check_cross_entropy(type, 1000, 0, 0, 0);
     check_cross_entropy(type, 4099, 0.1F, 1e-3F, 0);
     check_cross_entropy(type, 4096, 0, 0, 30);
+    for (const DecodeWeight kind :
+         {DecodeWeight::kAsValues, DecodeWeight::kFloat, DecodeWeight::kInt8}) {
+      check_decode_linear(type, kind, 1, 576, 33);
+      check_decode_linear(type, kind, 3, 1037, 18);
+      check_decode_linear(type, kind, 8, 1040, 65);
+    }
   }
   std::puts("");
   measure_copy();
@@ -510,6 +601,9 @@ int main() {
     time_gate(type);
     time_cross_entropy(type, 49152);
     time_cross_entropy(type, 151936);
+    time_decode_linear(type, DecodeWeight::kAsValues, 1);
+    time_decode_linear(type, DecodeWeight::kAsValues, 4);
+    time_decode_linear(type, DecodeWeight::kInt8, 1);
   }
   std::printf("\n%s\n", failures == 0 ? "all comparisons passed" : "COMPARISONS FAILED");
   return failures == 0 ? 0 : 1;

@@ -7,8 +7,11 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime.h>
 
+#include <optional>
+
+#include "binding.h"
 #include "espalier/base/error.h"
-#include "espalier/ops/op.h"
+#include "espalier/ops/reference.h"
 #include "espalier/sdk/batch.h"
 #include "espalier/sdk/plugin.h"
 #include "kernels.h"
@@ -21,8 +24,9 @@ using ops::OpImplementation;
 using ops::Saved;
 using ops::Tensors;
 
-constexpr int kPriority = 100;
-constexpr const char* kName = "cuda";
+using cuda::kName;
+using cuda::kPriority;
+
 constexpr std::int64_t kRmsNormBlocks = 1024;  // a few for each multiprocessor of the largest chips
 
 static_assert(kIgnoredLabel == -100, "kNoLabel of cross_entropy.cuh");
@@ -220,7 +224,7 @@ OpImplementation cross_entropy() {
                            const Tensors& grad_outputs, const std::vector<bool>&) {
     const at::Tensor& logits = saved.tensors[0];
     const c10::cuda::CUDAGuard guard(logits.device());
-    at::Tensor grad = at::empty_like(logits);
+    at::Tensor grad = attributes.integers[0] != 0 ? logits : at::empty_like(logits);
     const at::Tensor scale = grad_outputs[0].to(at::kFloat);
     require_success(cuda::cross_entropy_backward(
                         cross_entropy_shape(logits, attributes), logits.const_data_ptr(),
@@ -233,6 +237,49 @@ OpImplementation cross_entropy() {
   return {"cross_entropy", kName, kPriority, supports, forward, backward};
 }
 
+// --- decode_linear: inputs x, weight, bias, scale
+
+std::optional<cuda::DecodeWeight> weight_of(const at::Tensor& weight, at::ScalarType type) {
+  if (weight.scalar_type() == at::kChar) return cuda::DecodeWeight::kInt8;
+  if (weight.scalar_type() == type) return cuda::DecodeWeight::kAsValues;
+  if (weight.scalar_type() == at::kFloat) return cuda::DecodeWeight::kFloat;
+  return std::nullopt;
+}
+
+OpImplementation decode_linear() {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    const at::Tensor& x = inputs[0];
+    const at::Tensor& weight = inputs[1];
+    return is_computed(x) && x.dim() == 2 && weight.is_cuda() && weight.is_contiguous() &&
+           weight_of(weight, x.scalar_type()).has_value();
+  };
+  const auto forward = [](const Tensors& inputs, const OpAttributes&, Saved& saved) {
+    const c10::cuda::CUDAGuard guard(inputs[0].device());
+    const auto as_floats = [](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.to(at::kFloat).contiguous() : tensor;
+    };
+    const auto floats = [](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
+    };
+    const at::Tensor x = inputs[0].contiguous();
+    const at::Tensor& weight = inputs[1];
+    const at::Tensor bias = as_floats(inputs[2]);
+    const at::Tensor scale = as_floats(inputs[3]);
+    at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+    const cuda::DecodeShape shape{type_of(x), *weight_of(weight, x.scalar_type()), x.size(0),
+                                  x.size(1), weight.size(0)};
+    require_success(
+        cuda::decode_linear(shape, x.const_data_ptr(), weight.const_data_ptr(), floats(scale),
+                            floats(bias), y.mutable_data_ptr(), stream_of(x)),
+        "decode_linear");
+    saved.tensors = {inputs[0], weight, inputs[3]};
+    return Tensors{y};
+  };
+  // Nothing is trained this way: the reference's will do.
+  return {"decode_linear", kName,   kPriority,
+          supports,        forward, ops::decode_linear_reference().backward};
+}
+
 class CudaKernels final : public KernelPack {
  public:
   std::string unavailable() const override {
@@ -242,16 +289,19 @@ class CudaKernels final : public KernelPack {
     return std::string("no GPU was found (") + cudaGetErrorString(status) + ")";
   }
   std::vector<OpImplementation> implementations() const override {
-    return {rms_norm(), rotary(), gated_activation(), cross_entropy()};
+    return {rms_norm(),      rotary(),        gated_activation(),
+            cross_entropy(), decode_linear(), cuda::document_attention_op()};
   }
 };
 
 void register_components(Registrar& registrar) {
   registrar
       .add<KernelPack, CudaKernels>("cuda_kernels",
-                                    "fused kernels for NVIDIA GPUs: norms, rotary "
-                                    "positions, gated activations, cross entropy")
-      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy"})
+                                    "fused kernels for NVIDIA GPUs: norms, rotary positions, "
+                                    "gated activations, cross entropy, attention in documents, "
+                                    "linears of few rows")
+      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy",
+                      "document_attention", "decode_linear"})
       .serves("devices", {"cuda"});
 }
 

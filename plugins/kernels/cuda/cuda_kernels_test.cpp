@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
@@ -12,7 +13,9 @@
 #include <limits>
 
 #include "cross_entropy.cuh"
+#include "decode_linear.cuh"
 #include "espalier/ops/cross_entropy.h"
+#include "espalier/ops/decode_linear.h"
 #include "espalier/ops/gated_activation.h"
 #include "espalier/ops/rms_norm.h"
 #include "espalier/ops/rotary.h"
@@ -235,6 +238,40 @@ TEST_P(CudaKernels, CrossEntropyMatchesTheReference) {
   check_cross_entropy<4>(random({4, 3000}) * 4, {0.1, 1e-3, 0});
   check_cross_entropy<1>(random({3, 1027}) * 20, {0, 0, 30});
   check_cross_entropy<1>(random({3, 513}) + 1000, {0.2, 0, 0});  // no overflow of the exponential
+}
+
+template <int Rows, int N>
+void check_decode_linear(const at::Tensor& x, const at::Tensor& weight, bool extras) {
+  const std::int64_t out_size = weight.size(0);
+  const at::Tensor bias = extras ? at::randn({out_size}) : at::Tensor();
+  const at::Tensor scale = extras ? at::rand({out_size}) : at::Tensor();
+  const auto floats = [](const at::Tensor& t) { return t.defined() ? in<float>(t) : nullptr; };
+  at::Tensor y = unwritten_like(at::empty({Rows, out_size}, x.options()));
+  const cuda::DecodeArguments arguments{x.size(1), out_size, floats(scale), floats(bias)};
+  constexpr int kRowsOfABlock = cuda::kBlock / cuda::kWarp * cuda::kWeightRows;
+  const auto blocks = static_cast<unsigned>((out_size + kRowsOfABlock - 1) / kRowsOfABlock);
+  with_type(x.scalar_type(), [&]<class T>(T*) {
+    const auto launch = [&]<class W>(W*) {
+      cuda::launch_on_cpu(blocks, cuda::kBlock, 0, [&] {
+        cuda::decode_linear_kernel<Rows, N>(arguments, in<T>(x), in<W>(weight), out<T>(y));
+      });
+    };
+    if (weight.scalar_type() == at::kChar)
+      launch(static_cast<std::int8_t*>(nullptr));
+    else
+      with_type(weight.scalar_type(), launch);
+  });
+  expect_close("decode_linear", y,
+               ops::decode_linear(x.to(kFloat), weight.to(kFloat), bias, scale));
+}
+
+TEST_P(CudaKernels, DecodeLinearMatchesTheReference) {
+  check_decode_linear<1, 4>(random({1, 576}), random({33, 576}), false);
+  check_decode_linear<2, 1>(random({2, 77}), random({5, 77}), true);
+  check_decode_linear<4, 4>(random({4, 1040}), at::randn({18, 1040}), true);
+  const at::Tensor codes = at::randint(-127, 128, {35, 592}, at::kChar);
+  check_decode_linear<1, 16>(random({1, 592}), codes, true);
+  check_decode_linear<4, 1>(random({4, 592}), codes, true);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaKernels, ::testing::Values(kFloat, kBFloat16, kHalf),

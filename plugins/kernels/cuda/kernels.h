@@ -70,4 +70,18 @@ int cross_entropy_backward(const CrossEntropyShape& shape, const void* logits,
                            const std::int64_t* labels, const float* lse, const float* scale,
                            void* dlogits, Stream stream);
 
+/// Dtype of the weight of a linear of few rows.
+enum class DecodeWeight { kAsValues, kFloat, kInt8 };
+
+/// x [rows, in], weight [out, in], scale and bias [out] float32 or null; y [rows, out] of x's type.
+struct DecodeShape {
+  Type type;
+  DecodeWeight weight;
+  std::int64_t rows;
+  std::int64_t in;
+  std::int64_t out;
+};
+int decode_linear(const DecodeShape& shape, const void* x, const void* weight, const float* scale,
+                  const float* bias, void* y, Stream stream);
+
 }  // namespace espalier::cuda

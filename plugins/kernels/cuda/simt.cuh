@@ -28,6 +28,7 @@ struct Fp16 {
 };
 
 __device__ inline float to_float(float value) { return value; }
+__device__ inline float to_float(std::int8_t value) { return static_cast<float>(value); }
 __device__ inline float to_float(Bf16 value) {
   const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
   float result;
