@@ -1,5 +1,4 @@
 // What the bindings of this pack share.
-// nothing.
 #pragma once
 
 #include "espalier/ops/op.h"
