@@ -156,6 +156,28 @@ void add_attention_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<C
   }
 }
 
+/// Ranks of less and more than a register holds; inputs that lie in wider tensors; an output that
+/// is written over.
+void add_low_rank_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+  for (const auto& [rows, columns, out, rank] :
+       {Shape(1, 64, 5, 8), Shape(5, 33, 18, 3), Shape(17, 130, 65, 16), Shape(0, 8, 4, 2),
+        Shape(70, 96, 208, 8)}) {
+    const std::string name = std::to_string(rows) + " rows, [" + std::to_string(out) + ", " +
+                             std::to_string(columns) + "] of rank " + std::to_string(rank);
+    const std::int64_t apart = columns + 3;
+    const at::Tensor output = in(random_tensor({rows, out}, seed, 1), dtype);
+    const at::Tensor x = in(random_tensor({rows, columns}, seed, 2), dtype);
+    const at::Tensor wider = in(random_tensor({rows, apart}, seed, 3), dtype).narrow(1, 2, columns);
+    const at::Tensor a = in(random_tensor({rank, columns}, seed, 4), dtype);
+    const at::Tensor b = in(random_tensor({out, rank}, seed, 5), dtype);
+    const std::vector<bool> all(4, true);
+    cases.push_back({name, {output, x, a, b}, {{0.5}, {0}}, all});
+    cases.push_back({name + " strided", {output, wider, a, b}, {{2.0}, {0}}, all});
+    cases.push_back({name + " written over", {output, x, a, b}, {{0.5}, {1}}, all, true});
+  }
+}
+
 std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uint64_t seed) {
   std::vector<Case> cases;
   if (op == "rotary") {
@@ -166,6 +188,8 @@ std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uin
     add_grouped_cases(dtype, seed, cases);
   } else if (op == "decode_linear") {
     add_decode_cases(dtype, seed, cases);
+  } else if (op == "low_rank_update") {
+    add_low_rank_cases(dtype, seed, cases);
   } else {
     add_row_cases(op, dtype, seed, cases);
   }

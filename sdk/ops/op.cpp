@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "espalier/base/error.h"
-#include "espalier/base/suggest.h"
 #include "espalier/ops/reference.h"
 
 namespace espalier {
@@ -94,32 +93,11 @@ void OpTable::add(OpImplementation implementation) {
   implementations_.push_back(std::move(implementation));
 }
 
-void OpTable::force(const std::string& op, const std::string& name) {
-  std::vector<std::string> ops;
-  std::vector<std::string> names;
-  for (const OpImplementation& implementation : implementations_) {
-    ops.push_back(implementation.op);
-    if (implementation.op == op) names.push_back(implementation.name);
-  }
-  if (names.empty())
-    throw_bad_input("there is no op '" + op + "'", op, "one of the ops", "[kernels]",
-                    did_you_mean(op, ops));
-  if (std::find(names.begin(), names.end(), name) == names.end()) {
-    throw_bad_input("no kernel '" + name + "' for op '" + op + "'", name,
-                    "one of " + join_names(names), "[kernels] " + op, did_you_mean(name, names));
-  }
-  forced_.emplace_back(op, name);
-}
-
 const OpImplementation& OpTable::select(std::string_view op, const Tensors& inputs,
                                         const OpAttributes& attributes) const {
   const OpImplementation* best = nullptr;
-  const auto forced = std::find_if(forced_.rbegin(), forced_.rend(),
-                                   [&](const auto& entry) { return entry.first == op; });
   for (const OpImplementation& candidate : implementations_) {
     if (candidate.op != op || (best != nullptr && candidate.priority <= best->priority)) continue;
-    if (forced != forced_.rend() && candidate.name != forced->second && candidate.priority != 0)
-      continue;
     if (!candidate.supports || candidate.supports(inputs, attributes)) best = &candidate;
   }
   ESPALIER_ASSERT(best != nullptr, "no implementation of op '" + std::string(op) + "'");

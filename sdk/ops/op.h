@@ -50,11 +50,7 @@ class ESPALIER_API OpTable {
 
   /// While plugins load, by one thread.
   void add(OpImplementation implementation);
-  /// Restricts an op to one implementation ("[kernels] rms_norm = 'reference'"). Throws
-  /// Error(kBadInput) with the nearest names when there is none.
-  void force(const std::string& op, const std::string& name);
-  /// Of those that support the call the one of the highest priority; where one is forced, that or
-  /// the reference. Lives as long as the table.
+  /// Of those that support the call the one of the highest priority. Lives as long as the table.
   const OpImplementation& select(std::string_view op, const Tensors& inputs,
                                  const OpAttributes& attributes) const;
   const std::vector<OpImplementation>& implementations() const { return implementations_; }
@@ -62,7 +58,6 @@ class ESPALIER_API OpTable {
  private:
   OpTable();
   std::vector<OpImplementation> implementations_;
-  std::vector<std::pair<std::string, std::string>> forced_;
 };
 
 /// Runs an op through the table, recorded for autograd where an input needs a gradient.

@@ -6,7 +6,8 @@ std::vector<OpImplementation> reference_implementations() {
   return {rms_norm_reference(),           rotary_reference(),
           gated_activation_reference(),   cross_entropy_reference(),
           document_attention_reference(), grouped_linear_reference(),
-          selective_scan_reference(),     decode_linear_reference()};
+          selective_scan_reference(),     decode_linear_reference(),
+          low_rank_update_reference()};
 }
 
 }  // namespace espalier::ops

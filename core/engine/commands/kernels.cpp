@@ -72,6 +72,14 @@ std::optional<Workload> workload_of(const std::string& op, const Sizes& sizes) {
                     weights,
                     2 * weights};
   }
+  if (op == "low_rank_update") {
+    constexpr std::int64_t kRank = 8;
+    return Workload{{random({rows, columns}, dtype), random({rows, columns}, dtype),
+                     random({kRank, columns}, dtype), random({columns, kRank}, dtype)},
+                    {{2.0}, {1}},
+                    3 * one,
+                    4 * one};
+  }
   const std::int64_t heads = std::max<std::int64_t>(1, columns / kHead);
   const at::Tensor q = random({rows, heads, kHead}, dtype);
   if (op == "rotary") {

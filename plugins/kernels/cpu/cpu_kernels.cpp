@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "binding.h"
 #include "espalier/base/error.h"
 #include "espalier/ops/gated_activation.h"
 #include "espalier/ops/op.h"
@@ -27,8 +28,13 @@ using ops::OpImplementation;
 using ops::Saved;
 using ops::Tensors;
 
-constexpr int kPriority = 100;
-constexpr std::int64_t kElementsPerTask = 16384;  // below it another thread costs more than it does
+using cpu::as_rows;
+using cpu::empty_floats;
+using cpu::is_computed;
+using cpu::kPriority;
+using cpu::over_rows;
+using cpu::row_stride;
+using cpu::type_of;
 
 static_assert(kIgnoredLabel == -100, "kNoLabel of rows.h");
 
@@ -38,37 +44,6 @@ const cpu::Kernels* best_kernels() {
     return &cpu::avx512::kKernels;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &cpu::avx2::kKernels;
   return nullptr;
-}
-
-bool is_computed(const at::Tensor& tensor) {
-  return tensor.is_cpu() &&
-         (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
-}
-
-cpu::Type type_of(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kFloat ? cpu::Type::kFloat : cpu::Type::kBf16;
-}
-
-/// `tensor` as rows whose elements lie side by side; the rows themselves may lie apart.
-at::Tensor as_rows(const at::Tensor& tensor) {
-  const bool rows = tensor.dim() == 2 && (tensor.stride(1) == 1 || tensor.size(1) == 1);
-  return rows ? tensor : tensor.reshape({-1, tensor.size(-1)}).contiguous();
-}
-
-std::int64_t row_stride(const at::Tensor& rows) { return rows.stride(0); }
-
-at::Tensor empty_floats(std::int64_t size) {
-  return at::empty({size}, at::TensorOptions().dtype(at::kFloat));
-}
-
-/// Runs `kernel` over `rows` of `columns` elements, on all threads where it is worth it.
-template <class Arguments>
-void over_rows(void (*kernel)(const Arguments&, std::int64_t, std::int64_t),
-               const Arguments& arguments, std::int64_t rows, std::int64_t columns) {
-  const std::int64_t grain =
-      std::max<std::int64_t>(1, kElementsPerTask / std::max<std::int64_t>(1, columns));
-  ops::parallel_for(0, rows, grain,
-                    [&](std::int64_t begin, std::int64_t end) { kernel(arguments, begin, end); });
 }
 
 // --- rms_norm: inputs x, w; numbers eps, offset
@@ -455,9 +430,13 @@ class CpuKernels final : public KernelPack {
   std::vector<OpImplementation> implementations() const override {
     const cpu::Kernels* kernels = best_kernels();
     if (kernels == nullptr) return {};
-    return {rms_norm(*kernels),           rotary(*kernels),
-            gated_activation(*kernels),   cross_entropy(*kernels),
-            document_attention(*kernels), decode_linear(*kernels)};
+    return {rms_norm(*kernels),
+            rotary(*kernels),
+            gated_activation(*kernels),
+            cross_entropy(*kernels),
+            document_attention(*kernels),
+            decode_linear(*kernels),
+            cpu::low_rank_update(*kernels)};
   }
 };
 
@@ -467,9 +446,9 @@ void register_components(Registrar& registrar) {
           "cpu_kernels",
           "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
           "gated activations, cross entropy, attention in documents, linears "
-          "of few rows")
+          "of few rows, updates of low rank")
       .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy",
-                      "document_attention", "decode_linear"})
+                      "document_attention", "decode_linear", "low_rank_update"})
       .serves("devices", {"cpu"});
 }
 

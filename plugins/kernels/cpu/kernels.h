@@ -105,6 +105,39 @@ struct DecodeArguments {
   void* y;             ///< [rows, out]
 };
 
+/// y = base + inner b with inner = x a^T, and back. What is [r, n] has rows padded to whole
+/// vectors.
+struct LowRankArguments {
+  Type type;
+  std::int64_t in;
+  std::int64_t out;
+  std::int64_t rank;
+  std::int64_t x_row, base_row, y_row, grad_row;  ///< strides
+  const float* a;                                 ///< [rank, in]
+  const float* b;                                 ///< [rank, out], with the scale in it
+  const void* x;                                  ///< [rows, in], forward
+  const void* base;                               ///< [rows, out], forward
+  void* y;                                        ///< [rows, out]; may be `base`
+  float* inner;                                   ///< [rows, rank], written forward
+  const void* grad;                               ///< [rows, out], backward
+  float* grad_inner;                              ///< [rows, rank], written backward
+  void* grad_x;                                   ///< [rows, in] dense, or nullptr
+};
+
+/// to = scale inner^T x, [rank, columns] or transposed, dense; a sum over rows, in their order.
+struct LowRankSums {
+  Type type;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t rank;
+  std::int64_t x_row;
+  bool transposed;
+  float scale;
+  const float* inner;
+  const void* x;
+  void* to;
+};
+
 /// The kernels of one instruction set, each over the rows (tokens) `begin` to `end`.
 struct Kernels {
   const char* instructions;
@@ -117,6 +150,11 @@ struct Kernels {
   void (*cross_entropy_backward)(const CrossEntropyArguments&, std::int64_t begin,
                                  std::int64_t end);
   void (*decode_linear)(const DecodeArguments&, std::int64_t begin, std::int64_t end);
+  void (*low_rank_forward)(const LowRankArguments&, std::int64_t begin, std::int64_t end);
+  void (*low_rank_backward)(const LowRankArguments&, std::int64_t begin, std::int64_t end);
+  /// Over vectors of columns, of which there are `columns` by `lanes`, rounded up.
+  void (*low_rank_sums)(const LowRankSums&, std::int64_t begin, std::int64_t end);
+  std::int64_t lanes;
   // Over tasks: document by document, its key heads.
   void (*attention)(const AttentionArguments&, std::int64_t begin, std::int64_t end);
   void (*attention_backward)(const AttentionArguments&, std::int64_t begin, std::int64_t end);

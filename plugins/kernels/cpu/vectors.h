@@ -102,6 +102,36 @@ inline float sum(Floats values) {
   return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
+/// The sums of P vectors, one behind the other.
+template <int P>
+void sums(const Floats (&values)[P], float* to) {
+#ifdef __AVX512F__
+  if constexpr (P == 4) {
+    // Two vectors are mixed and added while more than one quarter of each is left: one shuffle in
+    // place of four.
+    const auto mixed = [](Floats a, Floats b) {
+      return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13,
+                                     29) +
+             __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15,
+                                     31);
+    };
+    const Floats ab = mixed(values[0], values[1]);
+    const Floats cd = mixed(values[2], values[3]);
+    const Floats all_four =
+        __builtin_shufflevector(ab, cd, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+        __builtin_shufflevector(ab, cd, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    using Four = float __attribute__((vector_size(16)));
+    const Four result = (__builtin_shufflevector(all_four, all_four, 0, 1, 2, 3) +
+                         __builtin_shufflevector(all_four, all_four, 4, 5, 6, 7)) +
+                        (__builtin_shufflevector(all_four, all_four, 8, 9, 10, 11) +
+                         __builtin_shufflevector(all_four, all_four, 12, 13, 14, 15));
+    __builtin_memcpy(to, &result, sizeof result);
+    return;
+  }
+#endif
+  for (int p = 0; p < P; ++p) to[p] = sum(values[p]);
+}
+
 inline float largest(Floats values) {
   float result = values[0];
   for (std::int64_t i = 1; i < kLanes; ++i) result = result < values[i] ? values[i] : result;

@@ -11,51 +11,16 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
 #include "espalier/base/error.h"
 #include "espalier/base/random.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/ops/low_rank_update.h"
 
 namespace espalier::lora {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-/// output += scale (x A^T) B^T, in place. x [rows, in], A [r, in], B [out, r], output [rows, out].
-struct AddLowRank : torch::autograd::Function<AddLowRank> {
-  static at::Tensor forward(AutogradContext* context, at::Tensor output, const at::Tensor& input,
-                            const at::Tensor& a, const at::Tensor& b, double scale) {
-    const at::Tensor inner = at::linear(input, a);  // [rows, r]
-    context->save_for_backward({input, a, b, inner});
-    context->saved_data["scale"] = scale;
-    context->mark_dirty({output});
-    output.addmm_(inner, b.t(), 1, scale);
-    return output;
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grad_outputs) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor& input = saved[0];
-    const at::Tensor& a = saved[1];
-    const at::Tensor& b = saved[2];
-    const at::Tensor& inner = saved[3];
-    const at::Tensor& grad = grad_outputs[0];
-    variable_list grads(5);
-    grads[0] = grad;
-    const double scale = context->saved_data["scale"].toDouble();
-    if (context->needs_input_grad(1) || context->needs_input_grad(2)) {
-      const at::Tensor grad_inner = at::mm(grad, b).mul_(scale);  // [rows, r]
-      if (context->needs_input_grad(1)) grads[1] = at::mm(grad_inner, a);
-      if (context->needs_input_grad(2)) grads[2] = at::mm(grad_inner.t(), input);
-    }
-    if (context->needs_input_grad(3)) grads[3] = at::mm(grad.t(), inner).mul_(scale);
-    return grads;
-  }
-};
 
 at::Tensor in_dtype(const Parameter& parameter, const at::Tensor& like) {
   return parameter.computed().to(like.scalar_type());
@@ -187,9 +152,9 @@ at::Tensor LoraLinear::apply(const nn::Linear& linear, const at::Tensor& input, 
   if (has_magnitude()) return apply_dora(linear, input, std::move(output));
   const at::Tensor a = in_dtype(*LoraModule::a(), input);
   const at::Tensor b = in_dtype(*LoraModule::b(), input);
-  if (!drops()) return AddLowRank::apply(std::move(output), input, a, b, scale());
+  if (!drops()) return ops::add_low_rank(std::move(output), input, a, b, scale());
   if (settings().dropout_before)
-    return AddLowRank::apply(std::move(output), input * mask(input, nn::LinearSide::kInputs), a, b,
+    return ops::add_low_rank(std::move(output), input * mask(input, nn::LinearSide::kInputs), a, b,
                              scale());
   const at::Tensor update = at::linear(at::linear(input, a), b);
   return at::addcmul(output, update, mask(update, nn::LinearSide::kOutputs), scale());
@@ -217,8 +182,8 @@ at::Tensor LoraLinear::apply_dora(const nn::Linear& linear, const at::Tensor& in
   const at::Tensor b = in_dtype(*LoraModule::b(), input);
   const at::Tensor bias = bias_in_output(linear, input);
   if (!drops()) {
-    if (!bias.defined()) return AddLowRank::apply(std::move(output), input, a, b, scale()) * factor;
-    return at::addcmul(bias, AddLowRank::apply(output - bias, input, a, b, scale()), factor);
+    if (!bias.defined()) return ops::add_low_rank(std::move(output), input, a, b, scale()) * factor;
+    return at::addcmul(bias, ops::add_low_rank(output - bias, input, a, b, scale()), factor);
   }
   if (!settings().dropout_before) {
     const at::Tensor update = at::linear(at::linear(input, a), b);
