@@ -28,9 +28,7 @@ Tensors forward(const Tensors& inputs, const OpAttributes& attributes, Saved& sa
   const at::Tensor inner = at::linear(inputs[1], inputs[2]);  // [rows, r]
   saved.tensors = {inputs[1], inputs[2], inputs[3], inner};
   if (attributes.integers[0] == 0) return {at::addmm(output, inner, inputs[3].t(), 1, scale)};
-  at::Tensor written = output;
-  written.addmm_(inner, inputs[3].t(), 1, scale);
-  return {written};
+  return {output.addmm_(inner, inputs[3].t(), 1, scale)};
 }
 
 // With u = scale g b:  dx = u a,  da = u^T x,  db = scale g^T (x a^T)
@@ -70,7 +68,7 @@ struct AddLowRank : torch::autograd::Function<AddLowRank> {
     return output;
   }
 
-  static variable_list backward(AutogradContext* context, variable_list grad_outputs) {
+  static variable_list backward(AutogradContext* context, const variable_list& grad_outputs) {
     const OpImplementation* implementation = OpTable::instance().implementations().data() +
                                              context->saved_data["implementation"].toInt();
     const OpAttributes attributes{{context->saved_data["scale"].toDouble()}, {1}};
