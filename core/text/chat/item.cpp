@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "espalier/base/utf8.h"
+#include "text/chat/generator.h"
 #include "text/chat/limits.h"
+#include "text/chat/loop.h"
 
 namespace espalier::text::chat {
 namespace {
@@ -26,6 +28,16 @@ bool equal_dicts(const Dict& left, const Dict& right, int depth) {
   });
 }
 
+/// Views of the keys or pairs of dicts are sets; one of the values equals itself alone.
+bool equal_views(const Sequence& left, const Sequence& right, int depth) {
+  if (left.name == "dict_values" || right.name == "dict_values") return &left == &right;
+  if (left.items.size() != right.items.size()) return false;
+  return std::all_of(left.items.begin(), left.items.end(), [&](const Item& item) {
+    return std::any_of(right.items.begin(), right.items.end(),
+                       [&](const Item& other) { return equal_at(item, other, depth + 1); });
+  });
+}
+
 bool equal_at(const Item& left, const Item& right, int depth) {
   if (depth > kDeepestComparison)
     fail("RecursionError", "maximum recursion depth exceeded in comparison");
@@ -43,8 +55,8 @@ bool equal_at(const Item& left, const Item& right, int depth) {
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kRange:
-    case Kind::kView:
       return equal_items(left.as<Sequence>().items, right.as<Sequence>().items, depth);
+    case Kind::kView: return equal_views(left.as<Sequence>(), right.as<Sequence>(), depth);
     case Kind::kDict: return equal_dicts(left.as<Dict>(), right.as<Dict>(), depth);
     default: return left.identity() == right.identity();
   }
@@ -62,7 +74,8 @@ Kind Item::kind() const {
     case 1: return Kind::kBool;
     case 2: return Kind::kInt;
     case 3: return Kind::kFloat;
-    case 4: return Kind::kString;
+    case 4:
+    case 6: return Kind::kString;
     default: return std::get<std::shared_ptr<Instance>>(data_)->kind;
   }
 }
@@ -88,7 +101,14 @@ double Item::as_double() const {
   return static_cast<double>(as_int());
 }
 
+Item Item::markup(std::string text) {
+  Item item;
+  item.data_ = Markup{std::make_shared<const std::string>(std::move(text))};
+  return item;
+}
+
 const std::string& Item::as_string() const {
+  if (const auto* markup = std::get_if<Markup>(&data_)) return *markup->text;
   return *std::get<std::shared_ptr<const std::string>>(data_);
 }
 
@@ -130,10 +150,6 @@ Item make_tuple(Items items) {
   Meter::charge(items.size());
   return std::make_shared<Sequence>(Kind::kTuple, std::move(items));
 }
-Item make_generator(Items items, std::string name) {
-  Meter::charge(items.size());
-  return std::make_shared<Sequence>(Kind::kGenerator, std::move(items), std::move(name));
-}
 Item make_function(std::string name, Function::Body body) {
   return std::make_shared<Function>(std::move(name), std::move(body));
 }
@@ -166,13 +182,13 @@ std::string type_name(const Item& item) {
     case Kind::kBool: return "bool";
     case Kind::kInt: return "int";
     case Kind::kFloat: return "float";
-    case Kind::kString: return "str";
+    case Kind::kString: return item.is_markup() ? "Markup" : "str";
     case Kind::kUndefined: return "Undefined";
     case Kind::kList: return "list";
     case Kind::kTuple: return "tuple";
     case Kind::kDict: return "dict";
-    case Kind::kView:
-    case Kind::kGenerator: return item.as<Sequence>().name;
+    case Kind::kView: return item.as<Sequence>().name;
+    case Kind::kGenerator: return item.as<Generator>().name;
     case Kind::kRange: return "range";
     case Kind::kNamespace: return "Namespace";
     case Kind::kFunction: return "function";
@@ -231,10 +247,10 @@ Items iterate(const Item& item) {
       return chars;
     }
     case Kind::kGenerator: {
-      auto& sequence = item.as<Sequence>();
-      if (sequence.exhausted) return {};
-      sequence.exhausted = true;
-      return sequence.items;
+      Items items;
+      ItemReader reader(item);
+      while (const auto next = reader.next()) items.push_back(*next);
+      return items;
     }
     case Kind::kList:
     case Kind::kTuple:
@@ -261,6 +277,7 @@ std::int64_t length(const Item& item) {
     case Kind::kView:
     case Kind::kRange: return static_cast<std::int64_t>(item.as<Sequence>().items.size());
     case Kind::kDict: return static_cast<std::int64_t>(item.as<Dict>().entries.size());
+    case Kind::kLoop: return item.as<Loop>().count();
     default: fail("TypeError", "object of type '" + type_name(item) + "' has no len()");
   }
 }
