@@ -153,9 +153,6 @@ bool is_internal_name(const std::string& name) {
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
-/// Of `dict[key]`, which is a generic type in Python.
-constexpr const char* kNoGenericTypes = "a template can't take an element of the type dict";
-
 Item unsafe_attribute(const Item& item, const std::string& name) {
   return make_undefined("access to attribute " + repr_string(name) + " of " +
                             repr_string(type_name(item)) + " object is unsafe.",
@@ -175,6 +172,8 @@ std::optional<Item> find_element(const Item& item, const Item& key) {
     const Item* found = item.as<Dict>().find(key);
     return found == nullptr ? std::nullopt : std::optional<Item>(*found);
   }
+  if (item.is(Kind::kFunction) && item.as<Function>().name == "dict")  // a generic type in Python
+    fail("TypeError", "a template can't take an element of the type dict");
   if (!key.is_integral()) return std::nullopt;
   std::int64_t place = key.as_int();
   if (item.is_string()) {
@@ -314,8 +313,6 @@ Item get_attribute(const Item& item, const std::string& name) {
 
 Item get_element(const Item& item, const Item& key) {
   if (item.is_undefined()) fail_undefined(item);
-  if (item.is(Kind::kFunction) && item.as<Function>().name == "dict")
-    fail("TypeError", kNoGenericTypes);
   if (auto element = find_element(item, key)) return *std::move(element);
   if (key.is_string()) {
     if (is_internal_name(key.as_string())) return unsafe_attribute(item, key.as_string());
