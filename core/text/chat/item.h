@@ -179,7 +179,7 @@ std::string to_str(const Item& item);
 std::string escaped(const Item& item);
 std::string repr(const Item& item);
 std::string repr_string(std::string_view text);
-/// Appends the escape of a character in repr(), such as \\x7f.
+/// Appends the escape of a character in repr(), such as \x7f.
 void append_escaped(std::string& out, char32_t point);
 std::string repr_float(double value);
 
