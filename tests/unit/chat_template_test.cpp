@@ -263,6 +263,21 @@ TEST(ChatTemplate, EndsTemplatesThatNeverEnd) {
                    .what.empty());
 }
 
+TEST(ChatTemplate, EndsValuesOfAnyDepth) {
+  const auto nested = [](const std::string& value) {
+    return "{% set ns = namespace(v=1) %}{% for i in range(99999) %}{% for j in range(5) %}"
+           "{% set ns.v = " +
+           value + " %}{% endfor %}{% endfor %}";
+  };
+  for (const char* value : {"[ns.v]", "(ns.v,)", "{'v': ns.v}"}) {
+    SCOPED_TRACE(value);
+    EXPECT_EQ(render(nested(value) + "x"), "x");
+    EXPECT_EQ(problem_of(nested(value) + "{{ ns.v }}").found, "RecursionError");
+    EXPECT_EQ(problem_of(nested(value) + "{{ ns.v == [[ns.v]][0][0] }}").found, "RecursionError");
+  }
+  EXPECT_EQ(problem_of(nested("(ns.v,)") + "{{ {ns.v: 1} }}").found, "RecursionError");
+}
+
 TEST(ChatTemplate, RefusesDeepNesting) {
   for (const char* opening : {"(", "[", "-", "not ", "{1:", "x[", "f(", "1 if 1 else "}) {
     std::string source = "{{ ";

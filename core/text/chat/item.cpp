@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "espalier/base/utf8.h"
 #include "text/chat/generator.h"
@@ -62,7 +63,40 @@ bool equal_at(const Item& left, const Item& right, int depth) {
   }
 }
 
+/// What containers that are going away still hold; null while none is.
+thread_local Items* left_behind = nullptr;
+
+/// Ends the values one by one. A container inside of a container leaves its own to the outermost,
+/// so that lists in lists, of any depth, don't exhaust the stack.
+void release(Items items) {
+  if (left_behind != nullptr) {
+    std::move(items.begin(), items.end(), std::back_inserter(*left_behind));
+    return;
+  }
+  left_behind = &items;
+  while (!items.empty()) {
+    const Item last = std::move(items.back());
+    items.pop_back();
+  }
+  left_behind = nullptr;
+}
+
+bool on_heap(const Item& item) { return item.identity() != nullptr; }
+
 }  // namespace
+
+Sequence::~Sequence() {
+  if (std::any_of(items.begin(), items.end(), on_heap)) release(std::move(items));
+}
+
+Dict::~Dict() {
+  Items values;
+  for (auto& [key, value] : entries) {
+    if (on_heap(key)) values.push_back(std::move(key));
+    if (on_heap(value)) values.push_back(std::move(value));
+  }
+  if (!values.empty()) release(std::move(values));
+}
 
 void fail(std::string type, std::string message) {
   throw TemplateFailure{std::move(type), std::move(message)};
@@ -282,11 +316,12 @@ std::int64_t length(const Item& item) {
   }
 }
 
-void check_hashable(const Item& item) {
+void check_hashable(const Item& item, int depth) {
+  if (depth > kDeepestComparison) fail("RecursionError", "maximum recursion depth exceeded");
   if (item.is(Kind::kList) || item.is(Kind::kDict))
     fail("TypeError", "unhashable type: '" + type_name(item) + "'");
   if (item.is(Kind::kTuple))
-    for (const Item& part : item.as<Sequence>().items) check_hashable(part);
+    for (const Item& part : item.as<Sequence>().items) check_hashable(part, depth + 1);
 }
 
 }  // namespace espalier::text::chat

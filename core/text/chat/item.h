@@ -116,6 +116,7 @@ struct Undefined final : Instance {
 struct Sequence final : Instance {
   Sequence(Kind sequence_kind, Items values, std::string label = {})
       : Instance(sequence_kind), items(std::move(values)), name(std::move(label)) {}
+  ~Sequence() override;
   Items items;
   std::string name;        ///< views: "dict_keys"; ranges: their repr
   std::int64_t start = 0;  ///< of a range
@@ -127,6 +128,7 @@ inline constexpr const char* kGroupTuple = "_GroupTuple";
 
 struct Dict final : Instance {
   Dict() : Instance(Kind::kDict) {}
+  ~Dict() override;
   std::vector<std::pair<Item, Item>> entries;  ///< in the order of insertion
 
   const Item* find(const Item& key) const;
@@ -188,6 +190,6 @@ Items iterate(const Item& item);
 /// Python's len(); TypeError where there is none.
 std::int64_t length(const Item& item);
 /// Raises TypeError when `item` can't be a key of a dict.
-void check_hashable(const Item& item);
+void check_hashable(const Item& item, int depth = 0);
 
 }  // namespace espalier::text::chat
