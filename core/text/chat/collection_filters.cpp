@@ -3,6 +3,7 @@
 
 #include "espalier/base/utf8.h"
 #include "text/chat/filters.h"
+#include "text/chat/generator.h"
 #include "text/chat/limits.h"
 #include "text/chat/python_text.h"
 
@@ -15,15 +16,16 @@ Item length_filter(const Item& value, const Arguments&) { return length(value); 
 Item list_filter(const Item& value, const Arguments&) { return make_list(iterate(value)); }
 
 Item first_filter(const Item& value, const Arguments&) {
-  const Items items = iterate(value);
-  return items.empty() ? make_undefined("No first item, sequence was empty.") : items.front();
+  auto first = ItemReader(value).next();
+  return first ? *std::move(first) : make_undefined("No first item, sequence was empty.");
 }
 
 Item last_filter(const Item& value, const Arguments&) {
   if (value.is(Kind::kGenerator))
     fail("TypeError", "'" + type_name(value) + "' object is not reversible");
   const Items items = iterate(value);
-  return items.empty() ? make_undefined("No last item, sequence was empty.") : items.back();
+  if (items.empty()) return make_undefined("No last item, sequence was empty.");
+  return value.is_string() ? text_like(value, items.back().as_string()) : items.back();
 }
 
 Item join_filter(const Item& value, const Arguments& arguments) {
@@ -40,51 +42,67 @@ Item join_filter(const Item& value, const Arguments& arguments) {
   return out;
 }
 
-Item map_filter(const Item& value, const Arguments& arguments) {
-  if (!truth(value)) return make_generator({});  // before anything is said about the arguments
-  Items out;
-  if (arguments.positional.empty()) {
-    const ArgumentReader reader("map", arguments, {"", "attribute", "default"});
-    if (reader.find(1) == nullptr) fail("FilterArgumentError", "map requires a filter argument");
-    for (const Item& item : iterate(value)) {
-      Item found = get_path(item, *reader.find(1));
-      if (found.is_undefined() && given(reader.find(2))) found = *reader.find(2);
-      out.push_back(std::move(found));
+/// What becomes of an item; nothing for one that is left out.
+using Change = std::function<std::optional<Item>(const Item&)>;
+
+/// A generator of changed items. Nothing happens, and no argument is looked at, before the first
+/// item is asked for; and nothing at all for an empty value.
+Item changed_items(const Item& value, std::function<Change()> prepare) {
+  return make_generator(value, [value, prepare = std::move(prepare), change = Change(),
+                                reader = std::optional<ItemReader>()]() mutable {
+    if (!reader) {
+      const bool any = truth(value);
+      if (any) change = prepare();
+      reader.emplace(any ? value : make_list({}));
     }
-    return make_generator(std::move(out));
+    while (const auto item = reader->next())
+      if (auto changed = change(*item)) return changed;
+    return std::optional<Item>();
+  });
+}
+
+Change prepare_map(const Arguments& arguments) {
+  if (!arguments.positional.empty()) {
+    Arguments rest = arguments;
+    rest.positional.erase(rest.positional.begin());
+    return [name = to_str(arguments.positional[0]), rest](const Item& item) {
+      return apply_filter(name, item, rest);
+    };
   }
-  const std::string name = to_str(arguments.positional[0]);
+  const ArgumentReader reader("map", arguments, {"", "attribute", "default"});
+  if (reader.find(1) == nullptr) fail("FilterArgumentError", "map requires a filter argument");
+  return [path = *reader.find(1), fallback = reader.find(2) == nullptr ? Item() : *reader.find(2)](
+             const Item& item) { return get_path(item, path, fallback); };
+}
+
+Item map_filter(const Item& value, const Arguments& arguments) {
+  return changed_items(value, [arguments] { return prepare_map(arguments); });
+}
+
+template <bool ByAttribute, bool Keep>
+Change prepare_select(const Arguments& arguments) {
   Arguments rest = arguments;
-  rest.positional.erase(rest.positional.begin());
-  for (const Item& item : iterate(value)) out.push_back(apply_filter(name, item, rest));
-  return make_generator(std::move(out));
+  const auto take = [&] {
+    Item first = rest.positional.front();
+    rest.positional.erase(rest.positional.begin());
+    return first;
+  };
+  if (ByAttribute && rest.positional.empty())
+    fail("FilterArgumentError", "Missing parameter for attribute name");
+  const Item attribute = ByAttribute ? take() : Item();
+  const bool tests = !rest.positional.empty();
+  const std::string test = tests ? to_str(take()) : "";
+  return [attribute, tests, test, rest](const Item& item) {
+    const Item subject = ByAttribute ? get_path(item, attribute) : item;
+    const bool passes = tests ? apply_test(test, subject, rest) : truth(subject);
+    return passes == Keep ? std::optional(item) : std::nullopt;
+  };
 }
 
 /// select, reject (by the item) and selectattr, rejectattr (by an attribute).
 template <bool ByAttribute, bool Keep>
 Item select_filter(const Item& value, const Arguments& arguments) {
-  if (!truth(value)) return make_generator({});
-  Arguments rest = arguments;
-  Item attribute;
-  if (ByAttribute) {
-    if (rest.positional.empty())
-      fail("FilterArgumentError", "Missing parameter for attribute name");
-    attribute = rest.positional.front();
-    rest.positional.erase(rest.positional.begin());
-  }
-  std::string test;
-  const bool tests = !rest.positional.empty();
-  if (tests) {
-    test = to_str(rest.positional.front());
-    rest.positional.erase(rest.positional.begin());
-  }
-  Items out;
-  for (Item& item : iterate(value)) {
-    const Item subject = ByAttribute ? get_path(item, attribute) : item;
-    const bool passes = tests ? apply_test(test, subject, rest) : truth(subject);
-    if (passes == Keep) out.push_back(std::move(item));
-  }
-  return make_generator(std::move(out));
+  return changed_items(value, [arguments] { return prepare_select<ByAttribute, Keep>(arguments); });
 }
 
 Item sort_filter(const Item& value, const Arguments& arguments) {
@@ -120,14 +138,22 @@ Item reverse_filter(const Item& value, const Arguments&) {
   if (value.is_string()) {
     std::u32string points = to_code_points(value.as_string());
     std::reverse(points.begin(), points.end());
-    return to_utf8(points);
+    return text_like(value, to_utf8(points));
   }
   Items items = iterate(value);
   std::reverse(items.begin(), items.end());
-  return make_generator(std::move(items), "list_reverseiterator");
+  // What has no order of its own from behind, comes back as a list.
+  return value.is(Kind::kGenerator) ? make_list(std::move(items))
+                                    : make_iterator(std::move(items), "list_reverseiterator");
 }
 
-Item unique_filter(const Item& value, const Arguments& arguments) {
+/// A generator of items that are made when the first of them is asked for.
+template <Items (*Make)(const Item&, const Arguments&)>
+Item made_later(const Item& value, const Arguments& arguments) {
+  return make_generator(value, [value, arguments] { return Make(value, arguments); });
+}
+
+Items unique_items(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("unique", arguments, {"case_sensitive", "attribute"});
   const bool case_sensitive = reader.truth_or(0, false);
   Items seen;
@@ -141,7 +167,7 @@ Item unique_filter(const Item& value, const Arguments& arguments) {
     seen.push_back(key);
     out.push_back(std::move(item));
   }
-  return make_generator(std::move(out));
+  return out;
 }
 
 template <bool Largest>
@@ -155,43 +181,49 @@ Item extreme_filter(const Item& value, const Arguments& arguments) {
     return case_sensitive ? found : without_case(found);
   };
   const Item* best = &items[0];
-  for (const Item& item : items)
-    if (Largest ? less(key(*best), key(item), ">") : less(key(item), key(*best))) best = &item;
+  Item best_key = key(*best);
+  for (auto item = items.begin() + 1; item != items.end(); ++item) {
+    Item own = key(*item);
+    if (Largest ? !less(best_key, own, ">") : !less(own, best_key)) continue;
+    best = &*item;
+    best_key = std::move(own);
+  }
   return *best;
 }
 
 Item sum_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("sum", arguments, {"attribute", "start"});
   Item total = reader.find(1) == nullptr ? Item(0) : *reader.find(1);
+  if (total.is_string()) fail("TypeError", "sum() can't sum strings [use ''.join(seq) instead]");
   for (const Item& item : iterate(value))
     total =
         apply_operator("+", total, given(reader.find(0)) ? get_path(item, *reader.find(0)) : item);
   return total;
 }
 
-Item batch_filter(const Item& value, const Arguments& arguments) {
+Items batch_items(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("batch", arguments, {"linecount", "fill_with"});
-  const std::int64_t size = reader.integer(0);
+  const Item& size = reader.require(0);
   Items out;
   Items batch;
   for (Item& item : iterate(value)) {
-    if (static_cast<std::int64_t>(batch.size()) == size) {
+    if (equal(static_cast<std::int64_t>(batch.size()), size)) {
       out.push_back(make_list(std::move(batch)));
       batch = {};
     }
     batch.push_back(std::move(item));
   }
   if (!batch.empty()) {
-    while (given(reader.find(1)) && static_cast<std::int64_t>(batch.size()) < size) {
+    while (given(reader.find(1)) && less(static_cast<std::int64_t>(batch.size()), size)) {
       Meter::charge();
       batch.push_back(*reader.find(1));
     }
     out.push_back(make_list(std::move(batch)));
   }
-  return make_generator(std::move(out));
+  return out;
 }
 
-Item slice_filter(const Item& value, const Arguments& arguments) {
+Items slice_items(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("slice", arguments, {"slices", "fill_with"});
   const Items items = iterate(value);
   const std::int64_t slices = reader.integer(0);
@@ -209,12 +241,13 @@ Item slice_filter(const Item& value, const Arguments& arguments) {
     if (given(reader.find(1)) && i >= with_extra) part.push_back(*reader.find(1));
     out.push_back(make_list(std::move(part)));
   }
-  return make_generator(std::move(out));
+  return out;
 }
 
 Item group_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("groupby", arguments, {"attribute", "default", "case_sensitive"});
   const bool case_sensitive = reader.truth_or(2, false);
+  const Item fallback = reader.find(1) == nullptr ? Item() : *reader.find(1);
   struct Group {
     Item key;
     Item shown;
@@ -222,8 +255,7 @@ Item group_filter(const Item& value, const Arguments& arguments) {
   };
   std::vector<Group> keyed;
   for (Item& item : iterate(value)) {
-    Item shown = get_path(item, reader.require(0));
-    if (shown.is_undefined() && given(reader.find(1))) shown = *reader.find(1);
+    const Item shown = get_path(item, reader.require(0), fallback);
     const Item key = case_sensitive ? shown : without_case(shown);
     keyed.push_back({key, shown, {std::move(item)}});
   }
@@ -241,12 +273,12 @@ Item group_filter(const Item& value, const Arguments& arguments) {
   return make_list(std::move(out));
 }
 
-Item items_filter(const Item& value, const Arguments&) {
-  if (value.is_undefined()) return make_generator({});
+Items item_pairs(const Item& value, const Arguments&) {
+  if (value.is_undefined()) return {};
   if (!value.is(Kind::kDict)) fail("TypeError", "Can only get item pairs from a mapping.");
   Items out;
   for (const auto& [key, item] : value.as<Dict>().entries) out.push_back(make_tuple({key, item}));
-  return make_generator(std::move(out));
+  return out;
 }
 
 Item dict_sort_filter(const Item& value, const Arguments& arguments) {
@@ -303,14 +335,14 @@ constexpr NamedFilter kFilters[] = {
     {"rejectattr", select_filter<true, false>},
     {"sort", sort_filter},
     {"reverse", reverse_filter},
-    {"unique", unique_filter},
+    {"unique", made_later<unique_items>},
     {"min", extreme_filter<false>},
     {"max", extreme_filter<true>},
     {"sum", sum_filter},
-    {"batch", batch_filter},
-    {"slice", slice_filter},
+    {"batch", made_later<batch_items>},
+    {"slice", made_later<slice_items>},
     {"groupby", group_filter},
-    {"items", items_filter},
+    {"items", made_later<item_pairs>},
     {"dictsort", dict_sort_filter},
     {"default", default_filter},
     {"d", default_filter},

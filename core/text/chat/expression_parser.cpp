@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "text/chat/operations.h"
 #include "text/chat/parser.h"
 
 namespace espalier::text::chat {
@@ -262,15 +263,14 @@ ExpressionPtr Parser::parse_number() {
   }
   std::int64_t value = 0;
   const auto [stop, error] = std::from_chars(begin, end, value, base);
-  if (error != std::errc() || stop != end)
-    fail_here("a number is malformed or too large: " + token.text);
+  if (error == std::errc::result_out_of_range) fail_overflow(token.line);
+  if (error != std::errc() || stop != end) fail_here("a number is malformed: " + token.text);
   node->value = value;
   return node;
 }
 
-bool Parser::at_tuple_end(std::string_view end_name) const {
-  return is(TokenType::kVariableEnd) || is(TokenType::kBlockEnd) || is_operator(")") ||
-         (!end_name.empty() && is_name(end_name));
+bool Parser::at_tuple_end() const {
+  return is(TokenType::kVariableEnd) || is(TokenType::kBlockEnd) || is_operator(")");
 }
 
 ExpressionPtr Parser::parse_tuple(const TupleRules& rules) {
@@ -278,7 +278,7 @@ ExpressionPtr Parser::parse_tuple(const TupleRules& rules) {
   bool is_tuple = false;
   while (true) {
     if (!tuple->children.empty()) expect_operator(",");
-    if (at_tuple_end(rules.end_name)) break;
+    if (at_tuple_end()) break;
     tuple->children.push_back(rules.simple ? parse_primary(rules.with_namespace)
                                            : parse_expression(rules.with_condition));
     if (!is_operator(",")) break;
@@ -475,9 +475,8 @@ void Parser::check_target(const Expression& target) const {
   }
 }
 
-ExpressionPtr Parser::parse_target(bool with_namespace, std::string_view end_name) {
-  ExpressionPtr target =
-      parse_tuple({.simple = true, .with_namespace = with_namespace, .end_name = end_name});
+ExpressionPtr Parser::parse_target(bool with_namespace) {
+  ExpressionPtr target = parse_tuple({.simple = true, .with_namespace = with_namespace});
   check_target(*target);
   return target;
 }

@@ -9,8 +9,8 @@ namespace espalier::text::chat {
 Builtin find_filter(std::string_view name) {
   static const auto kFilters = [] {
     std::map<std::string_view, Builtin> filters;
-    for (const NamedFilter& entry : text_filters()) filters.emplace(entry.name, entry.filter);
-    for (const NamedFilter& entry : collection_filters()) filters.emplace(entry.name, entry.filter);
+    for (const auto& group : {text_filters(), number_filters(), collection_filters()})
+      for (const NamedFilter& entry : group) filters.emplace(entry.name, entry.filter);
     return filters;
   }();
   const auto found = kFilters.find(name);
@@ -23,14 +23,23 @@ Item apply_filter(const std::string& name, const Item& value, const Arguments& a
   return filter(value, arguments);
 }
 
-Item get_path(const Item& item, const Item& path) {
-  if (!path.is_string()) return get_element(item, path);
-  Item found = item;
+Item get_path(const Item& item, const Item& path, const Item& fallback) {
+  Items parts;
   const std::string dot = ".";
-  for (const std::string& part : split(path.as_string(), &dot, -1, false)) {
-    const bool digits = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
-    const auto index = digits ? parse_integer(part, 10) : std::nullopt;
-    found = get_element(found, index ? Item(*index) : Item(part));
+  if (path.is_string()) {
+    for (const std::string& part : split(path.as_string(), &dot, -1, false)) {
+      const bool digits =
+          !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+      const auto index = digits ? parse_integer(part, 10) : std::nullopt;
+      parts.push_back(index ? Item(*index) : Item(part));
+    }
+  } else if (!path.is_none()) {
+    parts.push_back(path);
+  }
+  Item found = item;
+  for (const Item& part : parts) {
+    found = get_element(found, part);
+    if (found.is_undefined() && !fallback.is_none()) found = fallback;
   }
   return found;
 }

@@ -12,12 +12,14 @@ struct NamedFilter {
   Builtin filter;
 };
 
-/// Filters for texts and numbers, and those for collections.
+/// Filters for texts, numbers and collections.
 std::span<const NamedFilter> text_filters();
+std::span<const NamedFilter> number_filters();
 std::span<const NamedFilter> collection_filters();
 
-/// `item[a][b]` for "a.b"; integers in the path are indices.
-Item get_path(const Item& item, const Item& path);
+/// `item[a][b]` for "a.b"; integers in the path are indices. `fallback`, if it isn't none, takes
+/// the place of whatever is undefined on the way.
+Item get_path(const Item& item, const Item& path, const Item& fallback = {});
 /// Strings in lower case, for comparisons that ignore it.
 Item without_case(const Item& item);
 

@@ -8,25 +8,11 @@
 namespace espalier::text::chat {
 namespace {
 
-Item make_range(const Arguments& arguments) {
+Item range_function(const Arguments& arguments) {
   const ArgumentReader reader("range", arguments, {"start", "stop", "step"});
   const bool single = reader.find(1) == nullptr;
   const std::int64_t start = single ? 0 : reader.integer(0);
-  const std::int64_t stop = reader.integer(single ? 0 : 1);
-  const std::int64_t step = reader.integer_or(2, 1);
-  if (step == 0) fail("ValueError", "range() arg 3 must not be zero");
-  std::string shown = "range(" + std::to_string(start) + ", " + std::to_string(stop);
-  shown += step == 1 ? ")" : ", " + std::to_string(step) + ")";
-  Items items;
-  for (std::int64_t i = start; step > 0 ? i < stop : i > stop;) {
-    if (static_cast<std::int64_t>(items.size()) == kLongestRange)
-      fail("OverflowError", "Range too big. The sandbox blocks ranges larger than MAX_RANGE (" +
-                                std::to_string(kLongestRange) + ").");
-    items.emplace_back(i);
-    if (__builtin_add_overflow(i, step, &i)) break;
-  }
-  Meter::charge(items.size());
-  return std::make_shared<Sequence>(Kind::kRange, std::move(items), std::move(shown));
+  return make_range(start, reader.integer(single ? 0 : 1), reader.integer_or(2, 1));
 }
 
 /// Fills `out` as Python's dict(...) does.
@@ -98,8 +84,9 @@ Item make_cycler(const Arguments& arguments) {
 Item make_joiner(const Arguments& arguments) {
   const ArgumentReader reader("joiner", arguments, {"sep"});
   const auto used = std::make_shared<bool>(false);
-  return make_function("joiner", [used, separator = reader.text_or(0, ", ")](const Arguments&) {
-    return std::exchange(*used, true) ? Item(separator) : Item("");
+  const Item separator = reader.find(0) == nullptr ? Item(", ") : *reader.find(0);
+  return make_function("joiner", [used, separator](const Arguments&) {
+    return std::exchange(*used, true) ? separator : Item("");
   });
 }
 
@@ -121,10 +108,29 @@ Item strftime_now(const Arguments& arguments) {
 
 }  // namespace
 
+Item make_range(std::int64_t start, std::int64_t stop, std::int64_t step) {
+  if (step == 0) fail("ValueError", "range() arg 3 must not be zero");
+  std::string shown = "range(" + std::to_string(start) + ", " + std::to_string(stop);
+  shown += step == 1 ? ")" : ", " + std::to_string(step) + ")";
+  Items items;
+  for (std::int64_t i = start; step > 0 ? i < stop : i > stop;) {
+    if (static_cast<std::int64_t>(items.size()) == kLongestRange)
+      fail("OverflowError", "Range too big. The sandbox blocks ranges larger than MAX_RANGE (" +
+                                std::to_string(kLongestRange) + ").");
+    items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  Meter::charge(items.size());
+  auto range = std::make_shared<Sequence>(Kind::kRange, std::move(items), std::move(shown));
+  range->start = start;
+  range->step = step;
+  return range;
+}
+
 std::optional<Item> find_global(std::string_view name) {
   using Body = Item (*)(const Arguments&);
   static const std::map<std::string, Body, std::less<>> kGlobals = {
-      {"range", make_range},          {"dict", make_dict},     {"namespace", make_namespace},
+      {"range", range_function},      {"dict", make_dict},     {"namespace", make_namespace},
       {"cycler", make_cycler},        {"joiner", make_joiner}, {"raise_exception", raise_exception},
       {"strftime_now", strftime_now},
   };

@@ -159,23 +159,18 @@ Interpreter::Flow Interpreter::run_for(const Statement& statement) {
   return Flow::kNormal;
 }
 
-Items Interpreter::filtered_items(const Statement& statement, const Item& iterable) {
-  Items items = iterate(iterable);
-  if (!statement.filter) return items;
-  Items kept;
-  for (Item& item : items) {
-    const Entered entered(*this);
-    assign(*statement.target, item);
-    if (truth(evaluate(*statement.filter))) kept.push_back(std::move(item));
-  }
-  return kept;
-}
-
 Interpreter::Flow Interpreter::loop_over(const Statement& statement, const Item& iterable,
                                          std::int64_t depth0) {
-  const auto loop = std::make_shared<Loop>();
-  loop->items = filtered_items(statement, iterable);
+  const auto loop = std::make_shared<Loop>(iterable);
   loop->depth0 = depth0;
+  if (statement.filter) {
+    // Of an item at a time, so that it sees what the body has changed.
+    loop->accepts = [this, &statement, outer = scope_](const Item& item) {
+      const Entered entered(*this, outer);
+      assign(*statement.target, item);
+      return truth(evaluate(*statement.filter));
+    };
+  }
   if (statement.recursive) {
     loop->recurse = [this, &statement, outer = scope_](const Item& items, std::int64_t depth) {
       const CallLevel level(*this);
@@ -185,15 +180,19 @@ Interpreter::Flow Interpreter::loop_over(const Statement& statement, const Item&
       return Item(captured.take());
     };
   }
-  for (std::size_t i = 0; i < loop->items.size(); ++i) {
+  bool reached_end = false;  // of the body, once
+  for (std::size_t i = 0; loop->reach(i); ++i) {
     Meter::charge();
     loop->index0 = i;
     const Entered entered(*this);
     scope_->set("loop", Item(loop));
     assign(*statement.target, loop->items[i]);
-    if (run_body(statement.body) == Flow::kBreak) break;
+    const Flow flow = run_body(statement.body);
+    if (flow == Flow::kBreak) break;
+    reached_end |= flow == Flow::kNormal;
   }
-  if (!loop->items.empty()) return Flow::kNormal;
+  // So it is in Jinja: without such an end, the else branch runs as if there had been no item.
+  if (reached_end) return Flow::kNormal;
   const Entered entered(*this);
   return run_body(statement.otherwise);
 }
@@ -302,6 +301,7 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
     return std::nullopt;
   };
   const std::size_t count = statement.parameters.size();
+  std::vector<const Parameter*> missing;
   bool explicit_caller = false;
   for (std::size_t i = 0; i < count; ++i) {
     const Parameter& parameter = statement.parameters[i];
@@ -311,11 +311,12 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
       scope_->set(parameter.name, arguments.positional[i]);
     } else if (named_value) {
       scope_->set(parameter.name, *named_value);
-    } else if (parameter.fallback) {
-      scope_->set(parameter.name, evaluate(*parameter.fallback));
     } else {
       scope_->set(parameter.name,
-                  make_undefined("parameter " + repr_string(parameter.name) + " was not provided"));
+                  parameter.fallback ? make_undefined(repr_string(parameter.name) + " is undefined")
+                                     : make_undefined("parameter " + repr_string(parameter.name) +
+                                                      " was not provided"));
+      if (parameter.fallback) missing.push_back(&parameter);
     }
   }
   if (statement.uses_caller && !explicit_caller) {
@@ -339,6 +340,9 @@ void Interpreter::bind_parameters(const Statement& statement, const std::string&
     fail("TypeError", "macro " + repr_string(name) + " takes not more than " +
                           std::to_string(count) + " argument(s)");
   }
+  // In order, and with all the parameters in sight: those that come later are undefined so far.
+  for (const Parameter* parameter : missing)
+    scope_->set(parameter->name, evaluate(*parameter->fallback));
 }
 
 }  // namespace espalier::text::chat

@@ -50,7 +50,6 @@ class Interpreter {
   Flow run_for(const Statement& statement);
   /// Runs a loop over `iterable`; the scope around it is the current one.
   Flow loop_over(const Statement& statement, const Item& iterable, std::int64_t depth0);
-  Items filtered_items(const Statement& statement, const Item& iterable);
   void run_set_block(const Statement& statement);
   void run_call_block(const Statement& statement);
   void run_with(const Statement& statement);

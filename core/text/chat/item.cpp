@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "espalier/base/utf8.h"
+#include "text/chat/generator.h"
 #include "text/chat/limits.h"
+#include "text/chat/loop.h"
 
 namespace espalier::text::chat {
 namespace {
@@ -26,6 +29,16 @@ bool equal_dicts(const Dict& left, const Dict& right, int depth) {
   });
 }
 
+/// Views of the keys or pairs of dicts are sets; one of the values equals itself alone.
+bool equal_views(const Sequence& left, const Sequence& right, int depth) {
+  if (left.name == "dict_values" || right.name == "dict_values") return &left == &right;
+  if (left.items.size() != right.items.size()) return false;
+  return std::all_of(left.items.begin(), left.items.end(), [&](const Item& item) {
+    return std::any_of(right.items.begin(), right.items.end(),
+                       [&](const Item& other) { return equal_at(item, other, depth + 1); });
+  });
+}
+
 bool equal_at(const Item& left, const Item& right, int depth) {
   if (depth > kDeepestComparison)
     fail("RecursionError", "maximum recursion depth exceeded in comparison");
@@ -43,14 +56,47 @@ bool equal_at(const Item& left, const Item& right, int depth) {
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kRange:
-    case Kind::kView:
       return equal_items(left.as<Sequence>().items, right.as<Sequence>().items, depth);
+    case Kind::kView: return equal_views(left.as<Sequence>(), right.as<Sequence>(), depth);
     case Kind::kDict: return equal_dicts(left.as<Dict>(), right.as<Dict>(), depth);
     default: return left.identity() == right.identity();
   }
 }
 
+/// What containers that are going away still hold; null while none is.
+thread_local Items* left_behind = nullptr;
+
+/// Ends the values one by one. A container inside of a container leaves its own to the outermost,
+/// so that lists in lists, of any depth, don't exhaust the stack.
+void release(Items items) {
+  if (left_behind != nullptr) {
+    std::move(items.begin(), items.end(), std::back_inserter(*left_behind));
+    return;
+  }
+  left_behind = &items;
+  while (!items.empty()) {
+    const Item last = std::move(items.back());
+    items.pop_back();
+  }
+  left_behind = nullptr;
+}
+
+bool on_heap(const Item& item) { return item.identity() != nullptr; }
+
 }  // namespace
+
+Sequence::~Sequence() {
+  if (std::any_of(items.begin(), items.end(), on_heap)) release(std::move(items));
+}
+
+Dict::~Dict() {
+  Items values;
+  for (auto& [key, value] : entries) {
+    if (on_heap(key)) values.push_back(std::move(key));
+    if (on_heap(value)) values.push_back(std::move(value));
+  }
+  if (!values.empty()) release(std::move(values));
+}
 
 void fail(std::string type, std::string message) {
   throw TemplateFailure{std::move(type), std::move(message)};
@@ -62,7 +108,8 @@ Kind Item::kind() const {
     case 1: return Kind::kBool;
     case 2: return Kind::kInt;
     case 3: return Kind::kFloat;
-    case 4: return Kind::kString;
+    case 4:
+    case 6: return Kind::kString;
     default: return std::get<std::shared_ptr<Instance>>(data_)->kind;
   }
 }
@@ -88,7 +135,14 @@ double Item::as_double() const {
   return static_cast<double>(as_int());
 }
 
+Item Item::markup(std::string text) {
+  Item item;
+  item.data_ = Markup{std::make_shared<const std::string>(std::move(text))};
+  return item;
+}
+
 const std::string& Item::as_string() const {
+  if (const auto* markup = std::get_if<Markup>(&data_)) return *markup->text;
   return *std::get<std::shared_ptr<const std::string>>(data_);
 }
 
@@ -130,10 +184,6 @@ Item make_tuple(Items items) {
   Meter::charge(items.size());
   return std::make_shared<Sequence>(Kind::kTuple, std::move(items));
 }
-Item make_generator(Items items, std::string name) {
-  Meter::charge(items.size());
-  return std::make_shared<Sequence>(Kind::kGenerator, std::move(items), std::move(name));
-}
 Item make_function(std::string name, Function::Body body) {
   return std::make_shared<Function>(std::move(name), std::move(body));
 }
@@ -166,13 +216,13 @@ std::string type_name(const Item& item) {
     case Kind::kBool: return "bool";
     case Kind::kInt: return "int";
     case Kind::kFloat: return "float";
-    case Kind::kString: return "str";
+    case Kind::kString: return item.is_markup() ? "Markup" : "str";
     case Kind::kUndefined: return "Undefined";
     case Kind::kList: return "list";
     case Kind::kTuple: return "tuple";
     case Kind::kDict: return "dict";
-    case Kind::kView:
-    case Kind::kGenerator: return item.as<Sequence>().name;
+    case Kind::kView: return item.as<Sequence>().name;
+    case Kind::kGenerator: return item.as<Generator>().name;
     case Kind::kRange: return "range";
     case Kind::kNamespace: return "Namespace";
     case Kind::kFunction: return "function";
@@ -231,10 +281,10 @@ Items iterate(const Item& item) {
       return chars;
     }
     case Kind::kGenerator: {
-      auto& sequence = item.as<Sequence>();
-      if (sequence.exhausted) return {};
-      sequence.exhausted = true;
-      return sequence.items;
+      Items items;
+      ItemReader reader(item);
+      while (const auto next = reader.next()) items.push_back(*next);
+      return items;
     }
     case Kind::kList:
     case Kind::kTuple:
@@ -261,15 +311,17 @@ std::int64_t length(const Item& item) {
     case Kind::kView:
     case Kind::kRange: return static_cast<std::int64_t>(item.as<Sequence>().items.size());
     case Kind::kDict: return static_cast<std::int64_t>(item.as<Dict>().entries.size());
+    case Kind::kLoop: return item.as<Loop>().count();
     default: fail("TypeError", "object of type '" + type_name(item) + "' has no len()");
   }
 }
 
-void check_hashable(const Item& item) {
+void check_hashable(const Item& item, int depth) {
+  if (depth > kDeepestComparison) fail("RecursionError", "maximum recursion depth exceeded");
   if (item.is(Kind::kList) || item.is(Kind::kDict))
     fail("TypeError", "unhashable type: '" + type_name(item) + "'");
   if (item.is(Kind::kTuple))
-    for (const Item& part : item.as<Sequence>().items) check_hashable(part);
+    for (const Item& part : item.as<Sequence>().items) check_hashable(part, depth + 1);
 }
 
 }  // namespace espalier::text::chat

@@ -65,16 +65,21 @@ class Item {
       std::shared_ptr<T> value)  // NOLINT(google-explicit-constructor)
       : data_(std::shared_ptr<Instance>(std::move(value))) {}
 
+  /// A string that is escaped for HTML: a plain one that is joined to it is escaped first.
+  static Item markup(std::string text);
+
   Kind kind() const;
   bool is(Kind wanted) const { return kind() == wanted; }
   bool is_none() const { return is(Kind::kNone); }
   bool is_string() const { return is(Kind::kString); }
+  bool is_markup() const { return std::holds_alternative<Markup>(data_); }
   bool is_undefined() const { return is(Kind::kUndefined); }
   /// Boolean or integer, which Python lets count as one.
   bool is_integral() const { return is(Kind::kBool) || is(Kind::kInt); }
   bool is_number() const { return is_integral() || is(Kind::kFloat); }
   /// List, tuple, dict view, generator or range.
   bool is_sequence() const;
+  bool is_list_or_tuple() const { return is(Kind::kList) || is(Kind::kTuple); }
 
   bool as_bool() const { return std::get<bool>(data_); }
   std::int64_t as_int() const;  ///< integral values
@@ -88,8 +93,11 @@ class Item {
   const void* identity() const;
 
  private:
+  struct Markup {
+    std::shared_ptr<const std::string> text;
+  };
   std::variant<std::monostate, bool, std::int64_t, double, std::shared_ptr<const std::string>,
-               std::shared_ptr<Instance>>
+               std::shared_ptr<Instance>, Markup>
       data_;
 };
 
@@ -104,13 +112,15 @@ struct Undefined final : Instance {
   std::string type;
 };
 
-/// Lists, tuples, ranges, views of dicts and (already evaluated) generators.
+/// Lists, tuples, ranges and views of dicts.
 struct Sequence final : Instance {
   Sequence(Kind sequence_kind, Items values, std::string label = {})
       : Instance(sequence_kind), items(std::move(values)), name(std::move(label)) {}
+  ~Sequence() override;
   Items items;
-  std::string name;        ///< views: "dict_keys"; ranges: their repr; generators: "generator"
-  bool exhausted = false;  ///< a generator gives its items once
+  std::string name;        ///< views: "dict_keys"; ranges: their repr
+  std::int64_t start = 0;  ///< of a range
+  std::int64_t step = 1;
 };
 
 /// Name of the pairs that groupby makes; their parts are attributes too.
@@ -118,6 +128,7 @@ inline constexpr const char* kGroupTuple = "_GroupTuple";
 
 struct Dict final : Instance {
   Dict() : Instance(Kind::kDict) {}
+  ~Dict() override;
   std::vector<std::pair<Item, Item>> entries;  ///< in the order of insertion
 
   const Item* find(const Item& key) const;
@@ -143,12 +154,12 @@ struct Function : Instance {
   std::string name;
   Body body;
   std::vector<std::pair<std::string, Item>> attributes;  ///< of macros, cyclers and the like
+  Item receiver;                                         ///< the loop that this is a method of
 };
 
 Item make_undefined(std::string message, std::string type = "UndefinedError");
 Item make_list(Items items);
 Item make_tuple(Items items);
-Item make_generator(Items items, std::string name = "generator");
 Item make_function(std::string name, Function::Body body);
 
 /// Raises the error of an undefined value.
@@ -166,8 +177,12 @@ bool less(const Item& left, const Item& right, const char* operation = "<");
 
 /// Python's str() and repr().
 std::string to_str(const Item& item);
+/// str(), escaped for HTML unless it is so already.
+std::string escaped(const Item& item);
 std::string repr(const Item& item);
 std::string repr_string(std::string_view text);
+/// Appends the escape of a character in repr(), such as \x7f.
+void append_escaped(std::string& out, char32_t point);
 std::string repr_float(double value);
 
 /// The items that iteration gives; TypeError for what can't be iterated. Uses up generators.
@@ -175,6 +190,6 @@ Items iterate(const Item& item);
 /// Python's len(); TypeError where there is none.
 std::int64_t length(const Item& item);
 /// Raises TypeError when `item` can't be a key of a dict.
-void check_hashable(const Item& item);
+void check_hashable(const Item& item, int depth = 0);
 
 }  // namespace espalier::text::chat

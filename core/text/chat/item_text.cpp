@@ -6,6 +6,7 @@
 #include "espalier/base/utf8.h"
 #include "text/chat/item.h"
 #include "text/chat/limits.h"
+#include "text/chat/loop.h"
 #include "text/chat/python_text.h"
 
 namespace espalier::text::chat {
@@ -28,8 +29,7 @@ std::string repr_sequence(const Item& item, int depth) {
     case Kind::kTuple:
       return "(" + joined(sequence.items, depth) + (sequence.items.size() == 1 ? ",)" : ")");
     case Kind::kView: return sequence.name + "([" + joined(sequence.items, depth) + "])";
-    case Kind::kRange: return sequence.name;
-    default: return "<" + sequence.name + " object>";
+    default: return sequence.name;
   }
 }
 
@@ -49,7 +49,10 @@ std::string repr_at(const Item& item, int depth) {
     case Kind::kBool: return item.as_bool() ? "True" : "False";
     case Kind::kInt: return std::to_string(item.as_int());
     case Kind::kFloat: return repr_float(item.as_double());
-    case Kind::kString: return repr_string(item.as_string());
+    case Kind::kString: {
+      const std::string text = repr_string(item.as_string());
+      return item.is_markup() ? "Markup(" + text + ")" : text;
+    }
     case Kind::kUndefined: return "Undefined";
     case Kind::kDict: return repr_dict(item.as<Dict>(), depth);
     case Kind::kNamespace:
@@ -60,14 +63,25 @@ std::string repr_at(const Item& item, int depth) {
     }
     case Kind::kFunction: {
       const std::string& name = item.as<Function>().name;
-      if (name == "namespace") return "<class 'jinja2.utils.Namespace'>";
+      if (const Item& receiver = item.as<Function>().receiver; !receiver.is_none())
+        return "<bound method " + type_name(receiver) + "." + name + " of " +
+               repr_at(receiver, depth + 1) + ">";
+      if (name == "namespace" || name == "cycler" || name == "joiner")
+        return "<class 'jinja2.utils." + capitalize(name) + "'>";
       const bool is_type = name == "dict" || name == "range";
       return is_type ? "<class '" + name + "'>" : "<function " + name + ">";
     }
-    case Kind::kLoop: return "<LoopContext>";
+    case Kind::kLoop: {
+      auto& loop = item.as<Loop>();
+      return "<LoopContext " + std::to_string(loop.index0 + 1) + "/" +
+             std::to_string(loop.count()) + ">";
+    }
+    case Kind::kGenerator: return "<" + type_name(item) + " object>";
     default: return repr_sequence(item, depth);
   }
 }
+
+}  // namespace
 
 void append_escaped(std::string& out, char32_t point) {
   constexpr const char* kHex = "0123456789abcdef";
@@ -76,14 +90,28 @@ void append_escaped(std::string& out, char32_t point) {
   for (int i = digits - 1; i >= 0; --i) out += kHex[point >> (4 * static_cast<unsigned>(i)) & 15U];
 }
 
-}  // namespace
-
 std::string repr(const Item& item) { return repr_at(item, 0); }
 
 std::string to_str(const Item& item) {
   if (item.is_string()) return item.as_string();
   if (item.is_undefined()) return "";
   return repr(item);
+}
+
+std::string escaped(const Item& item) {
+  if (item.is_markup()) return item.as_string();
+  std::string out;
+  for (const char c : to_str(item)) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '\'': out += "&#39;"; break;
+      case '"': out += "&#34;"; break;
+      default: out += c;
+    }
+  }
+  return out;
 }
 
 std::string repr_string(std::string_view text) {

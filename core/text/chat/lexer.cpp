@@ -228,42 +228,49 @@ class Lexer {
     return at;
   }
 
-  void read_number() {
-    const std::size_t begin = at_;
-    if (peek() == '0' && std::string_view("xXoObB").find(peek(1)) != std::string_view::npos &&
-        peek(1) != '\0') {
-      std::size_t end = at_ + 2;
-      while (end < source_.size() &&
-             (std::isxdigit(static_cast<unsigned char>(source_[end])) != 0 || source_[end] == '_'))
-        ++end;
-      push(TokenType::kInteger, cleaned(begin, end));
-      advance(end - begin);
-      return;
-    }
-    std::size_t end = digits(at_);
-    // No leading zeros, except in front of a fraction.
-    const bool fraction = end < source_.size() &&
-                          std::string_view(".eE").find(source_[end]) != std::string_view::npos;
-    if (peek() == '0' && !fraction)
-      for (end = at_ + 1; end < source_.size() && source_[end] == '0'; ++end) continue;
-    bool is_float = false;
-    const bool behind_dot = !tokens_.empty() && at_ > 0 && source_[at_ - 1] == '.';
-    if (!behind_dot && end + 1 < source_.size() && source_[end] == '.' &&
-        is_digit(source_[end + 1])) {
+  /// Place behind a number with a mark such as 0x, whose digits single underscores may group; `at_`
+  /// where there is none.
+  std::size_t marked_number_end() const {
+    const char mark = static_cast<char>(peek(1) | 0x20);
+    const std::string_view digits = mark == 'x'   ? "0123456789abcdefABCDEF"
+                                    : mark == 'o' ? "01234567"
+                                    : mark == 'b' ? "01"
+                                                  : "";
+    const auto is_part = [&](std::size_t place) {
+      return place < source_.size() && digits.find(source_[place]) != std::string_view::npos;
+    };
+    if (peek() != '0') return at_;
+    std::size_t end = at_ + 2;
+    while (is_part(end) || (end < source_.size() && source_[end] == '_' && is_part(end + 1)))
+      end += source_[end] == '_' ? 2 : 1;
+    return end == at_ + 2 ? at_ : end;
+  }
+
+  /// Place behind the fraction and exponent of a number whose digits end at `end`; `end` where it
+  /// has none.
+  std::size_t fraction_end(std::size_t end) const {
+    if (end + 1 < source_.size() && source_[end] == '.' && is_digit(source_[end + 1]))
       end = digits(end + 1);
-      is_float = true;
+    if (end >= source_.size() || (source_[end] != 'e' && source_[end] != 'E')) return end;
+    std::size_t exponent = end + 1;
+    if (exponent < source_.size() && (source_[exponent] == '+' || source_[exponent] == '-'))
+      ++exponent;
+    return exponent < source_.size() && is_digit(source_[exponent]) ? digits(exponent) : end;
+  }
+
+  void read_number() {
+    const std::size_t whole = digits(at_);
+    const bool behind_dot = at_ > 0 && source_[at_ - 1] == '.';
+    std::size_t end = behind_dot ? whole : fraction_end(whole);
+    const bool is_float = end != whole;
+    if (const std::size_t marked = marked_number_end(); marked != at_) {
+      end = marked;
+    } else if (!is_float && peek() == '0') {  // an integer has no leading zeros
+      for (end = at_ + 1; end < whole && (source_[end] == '0' || source_[end] == '_');) ++end;
+      if (source_[end - 1] == '_') --end;
     }
-    if (!behind_dot && end < source_.size() && (source_[end] == 'e' || source_[end] == 'E')) {
-      std::size_t exponent = end + 1;
-      if (exponent < source_.size() && (source_[exponent] == '+' || source_[exponent] == '-'))
-        ++exponent;
-      if (exponent < source_.size() && is_digit(source_[exponent])) {
-        end = digits(exponent);
-        is_float = true;
-      }
-    }
-    push(is_float ? TokenType::kFloat : TokenType::kInteger, cleaned(begin, end));
-    advance(end - begin);
+    push(is_float ? TokenType::kFloat : TokenType::kInteger, cleaned(at_, end));
+    advance(end - at_);
   }
 
   std::string cleaned(std::size_t begin, std::size_t end) const {

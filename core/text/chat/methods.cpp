@@ -195,7 +195,7 @@ Item str_remove_suffix(const Item& self, const Arguments& arguments) {
 }
 
 Item str_format(const Item& self, const Arguments& arguments) {
-  return brace_format(own_text(self), arguments);
+  return brace_format(self, arguments);
 }
 
 template <std::string (*Change)(std::string_view)>
@@ -357,11 +357,36 @@ bool changes_value(const Item& item, const std::string& name) {
          std::find(std::begin(kDict), std::end(kDict), name) != std::end(kDict);
 }
 
+/// What a method gives of a text that is escaped for HTML is so too.
+Item as_markup(const Item& item) {
+  if (item.is_string()) return Item::markup(item.as_string());
+  if (!item.is_list_or_tuple()) return item;
+  Items parts;
+  for (const Item& part : item.as<Sequence>().items) parts.push_back(as_markup(part));
+  return item.is(Kind::kList) ? make_list(std::move(parts)) : make_tuple(std::move(parts));
+}
+
+/// A method of a text that is escaped for HTML, which escapes what comes into the text.
+Item markup_method(const std::string& name, Method method, const Item& self,
+                   const Arguments& arguments) {
+  Arguments safe = arguments;
+  const bool fills = name == "center" || name == "ljust" || name == "rjust";
+  if ((fills || name == "replace") && safe.positional.size() > 1)
+    safe.positional[1] = escaped(safe.positional[1]);
+  if (name == "join" && !safe.positional.empty()) {
+    Items parts;
+    for (const Item& part : iterate(safe.positional[0])) parts.emplace_back(escaped(part));
+    safe.positional[0] = make_list(std::move(parts));
+  }
+  return as_markup(method(self, safe));
+}
+
 std::optional<Item> bound(const Methods& methods, const Item& item, const std::string& name) {
   const auto found = methods.find(name);
   if (found == methods.end()) return std::nullopt;
-  return make_function(name, [item, method = found->second](const Arguments& arguments) {
-    return method(item, arguments);
+  return make_function(name, [name, item, method = found->second](const Arguments& arguments) {
+    return item.is_markup() ? markup_method(name, method, item, arguments)
+                            : method(item, arguments);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "espalier/base/utf8.h"
+#include "text/chat/generator.h"
 #include "text/chat/limits.h"
 #include "text/chat/loop.h"
 #include "text/chat/python_text.h"
@@ -15,10 +16,6 @@ namespace {
   const std::string shown = name == "**" ? "** or pow()" : std::string(name);
   fail("TypeError", "unsupported operand type(s) for " + shown + ": '" + type_name(left) +
                         "' and '" + type_name(right) + "'");
-}
-
-[[noreturn]] void fail_overflow() {
-  fail("OverflowError", "an integer of the template exceeds 64 bits");
 }
 
 std::int64_t floor_divide(std::int64_t left, std::int64_t right) {
@@ -77,7 +74,12 @@ Item float_operator(std::string_view name, double left, double right) {
   if (name == "**") {
     if (left == 0 && right < 0)
       fail("ZeroDivisionError", "0.0 cannot be raised to a negative power");
-    return std::pow(left, right);
+    if (left < 0 && std::isfinite(left) && std::isfinite(right) && std::floor(right) != right)
+      fail("ValueError", "a power in the template is a complex number");
+    const double power = std::pow(left, right);
+    if (std::isinf(power) && std::isfinite(left) && std::isfinite(right))
+      fail("OverflowError", "Numerical result out of range");
+    return power;
   }
   if (right == 0)
     fail("ZeroDivisionError", name == "/"    ? "float division by zero"
@@ -85,13 +87,14 @@ Item float_operator(std::string_view name, double left, double right) {
                                              : "float modulo");
   if (name == "/") return left / right;
   double remainder = std::fmod(left, right);
-  if (remainder != 0 && (remainder < 0) != (right < 0)) remainder += right;
+  double quotient = (left - remainder) / right;
+  if (remainder != 0 && (remainder < 0) != (right < 0)) remainder += right, quotient -= 1;
   if (name == "%") return remainder == 0 ? std::copysign(0.0, right) : remainder;
-  return std::floor((left - remainder) / right + 0.5);
+  return quotient == 0 ? std::copysign(0.0, left / right) : std::floor(quotient + 0.5);
 }
 
 Item repeat(const Item& item, std::int64_t times) {
-  if (item.is_string()) return repeated(item.as_string(), times);
+  if (item.is_string()) return text_like(item, repeated(item.as_string(), times));
   const Items& items = item.as<Sequence>().items;
   Items out;
   if (times > 0) {
@@ -103,20 +106,19 @@ Item repeat(const Item& item, std::int64_t times) {
   return item.is(Kind::kList) ? make_list(std::move(out)) : make_tuple(std::move(out));
 }
 
-bool is_list_or_tuple(const Item& item) { return item.is(Kind::kList) || item.is(Kind::kTuple); }
-
 Item concatenate(const Item& left, const Item& right) {
   if (left.is_string() && right.is_string()) {
     Meter::charge_bytes(left.as_string().size() + right.as_string().size());
+    if (left.is_markup() || right.is_markup()) return Item::markup(escaped(left) + escaped(right));
     return left.as_string() + right.as_string();
   }
-  if (is_list_or_tuple(left) && left.kind() == right.kind()) {
+  if (left.is_list_or_tuple() && left.kind() == right.kind()) {
     Items items = left.as<Sequence>().items;
     const Items& more = right.as<Sequence>().items;
     items.insert(items.end(), more.begin(), more.end());
     return left.is(Kind::kList) ? make_list(std::move(items)) : make_tuple(std::move(items));
   }
-  if (left.is_string() || is_list_or_tuple(left))
+  if (left.is_string() || left.is_list_or_tuple())
     fail("TypeError", "can only concatenate " + type_name(left) + " (not \"" + type_name(right) +
                           "\") to " + type_name(left));
   fail_operands("+", left, right);
@@ -170,6 +172,8 @@ std::optional<Item> find_element(const Item& item, const Item& key) {
     const Item* found = item.as<Dict>().find(key);
     return found == nullptr ? std::nullopt : std::optional<Item>(*found);
   }
+  if (item.is(Kind::kFunction) && item.as<Function>().name == "dict")  // a generic type in Python
+    fail("TypeError", "a template can't take an element of the type dict");
   if (!key.is_integral()) return std::nullopt;
   std::int64_t place = key.as_int();
   if (item.is_string()) {
@@ -177,9 +181,9 @@ std::optional<Item> find_element(const Item& item, const Item& key) {
     if (place < 0) place += size;
     if (place < 0 || place >= size) return std::nullopt;
     const auto begin = static_cast<std::size_t>(place);
-    return Item(substring(item.as_string(), begin, begin + 1));
+    return text_like(item, substring(item.as_string(), begin, begin + 1));
   }
-  if (!is_list_or_tuple(item) && !item.is(Kind::kRange)) return std::nullopt;
+  if (!item.is_list_or_tuple() && !item.is(Kind::kRange)) return std::nullopt;
   const Items& items = item.as<Sequence>().items;
   if (place < 0) place += static_cast<std::int64_t>(items.size());
   if (place < 0 || place >= static_cast<std::int64_t>(items.size())) return std::nullopt;
@@ -213,9 +217,17 @@ std::int64_t slice_bound(const Item& bound, std::int64_t fallback, std::int64_t 
 
 }  // namespace
 
+void fail_overflow(std::uint32_t line) {
+  throw TemplateFailure{"OverflowError", "an integer of the template exceeds 64 bits", line};
+}
+
+Item text_like(const Item& model, std::string text) {
+  return model.is_markup() ? Item::markup(std::move(text)) : Item(std::move(text));
+}
+
 Item apply_operator(std::string_view name, const Item& left, const Item& right) {
   if (left.is_undefined()) fail_undefined(left);
-  if (name == "%" && left.is_string()) return percent_format(left.as_string(), right);
+  if (name == "%" && left.is_string()) return percent_format(left, right);
   if (right.is_undefined()) fail_undefined(right);
   if (left.is_number() && right.is_number()) {
     if (left.is_integral() && right.is_integral())
@@ -225,7 +237,7 @@ Item apply_operator(std::string_view name, const Item& left, const Item& right) 
   if (name == "+") return concatenate(left, right);
   if (name == "*") {
     const auto repeats = [](const Item& item) {
-      return item.is_string() || is_list_or_tuple(item);
+      return item.is_string() || item.is_list_or_tuple();
     };
     if (repeats(left) && right.is_integral()) return repeat(left, right.as_int());
     if (repeats(right) && left.is_integral()) return repeat(right, left.as_int());
@@ -259,9 +271,10 @@ bool contains(const Item& container, const Item& item) {
     case Kind::kView:
     case Kind::kGenerator:
     case Kind::kRange: {
-      const Items items = iterate(container);
-      return std::any_of(items.begin(), items.end(),
-                         [&](const Item& candidate) { return equal(candidate, item); });
+      ItemReader reader(container);
+      while (const auto candidate = reader.next())
+        if (equal(*candidate, item)) return true;
+      return false;
     }
     default: fail("TypeError", "argument of type '" + type_name(container) + "' is not iterable");
   }
@@ -274,7 +287,7 @@ bool compare(std::string_view name, const Item& left, const Item& right) {
   if (name == "not in") return !contains(right, left);
   const bool ordered =
       (left.is_number() && right.is_number()) ||
-      (left.kind() == right.kind() && (left.is_string() || is_list_or_tuple(left)));
+      (left.kind() == right.kind() && (left.is_string() || left.is_list_or_tuple()));
   if (!ordered) less(left, right, std::string(name).c_str());
   if (left.is(Kind::kFloat) || right.is(Kind::kFloat)) {  // NaN is neither less nor greater
     const double a = left.as_double();
@@ -311,7 +324,7 @@ Item get_element(const Item& item, const Item& key) {
 Item get_slice(const Item& item, const Item& start, const Item& stop, const Item& step) {
   if (item.is_undefined()) fail_undefined(item);
   const auto is_bound = [](const Item& bound) { return bound.is_none() || bound.is_integral(); };
-  const bool sliceable = item.is_string() || is_list_or_tuple(item) || item.is(Kind::kRange);
+  const bool sliceable = item.is_string() || item.is_list_or_tuple() || item.is(Kind::kRange);
   if (!sliceable || !is_bound(start) || !is_bound(stop) || !is_bound(step))
     return make_undefined(object_phrase(item) + " has no element slice(" + repr(start) + ", " +
                           repr(stop) + ", " + repr(step) + ")");
@@ -323,6 +336,16 @@ Item get_slice(const Item& item, const Item& start, const Item& stop, const Item
   const std::int64_t size = length(item);
   const std::int64_t first = slice_bound(start, reverse ? size - 1 : 0, size, reverse);
   const std::int64_t last = slice_bound(stop, reverse ? -1 : size, size, reverse);
+  if (item.is(Kind::kRange)) {
+    const auto& range = item.as<Sequence>();
+    const auto times_step = [&](std::int64_t factor) {
+      return integer_operator("*", factor, range.step).as_int();
+    };
+    const auto place = [&](std::int64_t at) {
+      return integer_operator("+", range.start, times_step(at)).as_int();
+    };
+    return make_range(place(first), place(last), times_step(stride));
+  }
   std::string text;
   Items items;
   for (std::int64_t i = first; reverse ? i > last : i < last;) {
@@ -334,7 +357,7 @@ Item get_slice(const Item& item, const Item& start, const Item& stop, const Item
     }
     if (__builtin_add_overflow(i, stride, &i)) break;
   }
-  if (item.is_string()) return text;
+  if (item.is_string()) return text_like(item, std::move(text));
   return item.is(Kind::kTuple) ? make_tuple(std::move(items)) : make_list(std::move(items));
 }
 

@@ -26,6 +26,9 @@ Item call(const Item& callee, const Arguments& arguments);
 /// value come back as undefined values that raise SecurityError.
 std::optional<Item> find_method(const Item& item, const std::string& name);
 
+/// Python's range(start, stop, step), of at most kLongestRange items.
+Item make_range(std::int64_t start, std::int64_t stop, std::int64_t step);
+
 /// Reads the arguments of a builtin by position or name. Raises TypeError for surplus ones.
 class ArgumentReader {
  public:
@@ -47,10 +50,12 @@ class ArgumentReader {
   std::vector<const Item*> found_;
 };
 
-/// `text % arguments`.
-std::string percent_format(const std::string& text, const Item& arguments);
-/// text.format(...).
-std::string brace_format(const std::string& text, const Arguments& arguments);
+/// `text` of the kind of `model`: escaped for HTML or plain.
+Item text_like(const Item& model, std::string text);
+/// `text % arguments`, of the kind of `text`.
+Item percent_format(const Item& text, const Item& arguments);
+/// text.format(...), of the kind of `text`.
+Item brace_format(const Item& text, const Arguments& arguments);
 
 struct JsonOptions {
   bool ensure_ascii = false;
@@ -62,6 +67,8 @@ struct JsonOptions {
 /// json.dumps of Python.
 std::string to_json(const Item& item, const JsonOptions& options);
 
+/// Python's integers have no end; those of a template have 64 bits.
+[[noreturn]] void fail_overflow(std::uint32_t line = 0);
 /// Parses int(text, base) of Python; nothing when it is no number.
 std::optional<std::int64_t> parse_integer(std::string_view text, int base);
 std::optional<double> parse_float(std::string_view text);

@@ -85,11 +85,10 @@ class Parser {
     bool with_condition = true;
     bool with_namespace = false;
     bool parentheses = false;
-    std::string_view end_name = {};  ///< a name that ends the tuple
   };
   ExpressionPtr parse_tuple(const TupleRules& rules);
-  bool at_tuple_end(std::string_view end_name) const;
-  ExpressionPtr parse_target(bool with_namespace, std::string_view end_name = {});
+  bool at_tuple_end() const;
+  ExpressionPtr parse_target(bool with_namespace);
   void check_target(const Expression& target) const;
 
   Body parse_until(Names ends, std::string_view inside);
@@ -100,6 +99,8 @@ class Parser {
   StatementPtr parse_if();
   StatementPtr parse_set();
   StatementPtr parse_macro();
+  /// Up to the block tag `end`; notes what the body uses of the arguments of a call.
+  void parse_macro_body(Statement& macro, std::string_view end, std::string_view inside);
   StatementPtr parse_call_block();
   StatementPtr parse_filter_block();
   StatementPtr parse_with();

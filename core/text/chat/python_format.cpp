@@ -26,13 +26,17 @@ struct FormatSpec {
 
 constexpr std::int64_t kWidest = 1'000'000;
 
+[[noreturn]] void fail_size() {
+  fail("ValueError", "a width or precision of the template is too large");
+}
+
 std::int64_t read_number(std::string_view text, std::size_t& at) {
   std::int64_t value = 0;
   while (at < text.size() && text[at] >= '0' && text[at] <= '9') {
     value = std::min(value * 10 + (text[at] - '0'), kWidest + 1);
     ++at;
   }
-  if (value > kWidest) fail("ValueError", "a width or precision of the template is too large");
+  if (value > kWidest) fail_size();
   return value;
 }
 
@@ -48,24 +52,42 @@ std::string padded(const std::string& text, const FormatSpec& spec, char fallbac
   return text.substr(0, sign) + repeated(spec.fill, missing) + text.substr(sign);
 }
 
-std::string with_sign(const std::string& digits, bool negative, char sign) {
-  if (negative) return "-" + digits;
-  return sign == '+' ? "+" + digits : sign == ' ' ? " " + digits : digits;
+std::string sign_text(bool negative, char sign) {
+  return negative ? "-" : sign == '-' ? "" : std::string(1, sign);
 }
 
-std::string grouped(const std::string& digits, char separator) {
-  if (separator == '\0') return digits;
-  std::size_t whole = digits.find_first_not_of("0123456789");
+/// Separators between the groups of the whole part: of three digits, of four in other bases.
+std::string grouped(const std::string& digits, const FormatSpec& spec) {
+  if (spec.grouping == '\0') return digits;
+  const bool decimal = std::string_view("xXob").find(spec.type) == std::string_view::npos;
+  std::size_t whole = decimal ? digits.find_first_not_of("0123456789") : digits.size();
   if (whole == std::string::npos) whole = digits.size();
   std::string out;
   for (std::size_t i = 0; i < whole; ++i) {
-    if (i > 0 && (whole - i) % 3 == 0) out += separator;
+    if (i > 0 && (whole - i) % (decimal ? 3 : 4) == 0) out += spec.grouping;
     out += digits[i];
   }
   return out + digits.substr(whole);
 }
 
-std::string integer_digits(std::uint64_t value, char type, bool alternate) {
+/// A number of the width of `spec`; zeros that fill it up are grouped as well. `prefix` is the sign
+/// and the mark of the base.
+std::string padded_number(const std::string& prefix, std::string digits, const FormatSpec& spec) {
+  std::string text = grouped(digits, spec);
+  if (spec.align != '=') return padded(prefix + text, spec, '>');
+  const auto missing = [&] {
+    return spec.width - static_cast<std::int64_t>(prefix.size() + text.size());
+  };
+  if (spec.grouping != '\0' && spec.fill == "0" && std::isxdigit(digits[0]) != 0) {
+    // All zeros but a quarter of them at once, since separators take up the rest.
+    digits.insert(0, repeated("0", missing() * 3 / 4));
+    for (text = grouped(digits, spec); missing() > 0; text = grouped(digits, spec))
+      digits.insert(0, "0");
+  }
+  return prefix + repeated(spec.fill, missing()) + text;
+}
+
+std::string integer_digits(std::uint64_t value, char type) {
   const int base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
   char buffer[72];
   const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value, base).ptr;
@@ -73,7 +95,7 @@ std::string integer_digits(std::uint64_t value, char type, bool alternate) {
   if (type == 'X')
     std::transform(digits.begin(), digits.end(), digits.begin(),
                    [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return alternate && base != 10 ? std::string("0") + type + digits : digits;
+  return digits;
 }
 
 std::string float_digits(double value, const FormatSpec& spec) {
@@ -94,14 +116,18 @@ std::string float_digits(double value, const FormatSpec& spec) {
   return spec.type == '%' ? out + "%" : out;
 }
 
+bool is_float_type(char type) {
+  return std::string_view("eEfFgG%").find(type) != std::string_view::npos;
+}
+
 std::string format_number(const Item& item, const FormatSpec& spec) {
-  const bool as_float = item.is(Kind::kFloat) ||
-                        std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos;
+  const bool as_float = item.is(Kind::kFloat) || is_float_type(spec.type);
   if (as_float && spec.type != '\0' &&
       std::string_view("eEfFgG%n").find(spec.type) == std::string_view::npos)
     fail("ValueError",
          std::string("Unknown format code '") + spec.type + "' for object of type 'float'");
   std::string digits;
+  std::string mark;
   bool negative = false;
   if (as_float && !(spec.type == '\0' && item.is_integral())) {
     negative = std::signbit(item.as_double());
@@ -111,9 +137,13 @@ std::string format_number(const Item& item, const FormatSpec& spec) {
     negative = value < 0;
     digits = integer_digits(
         negative ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value),
-        spec.type, spec.alternate);
+        spec.type);
+    if (spec.alternate && std::string_view("xXob").find(spec.type) != std::string_view::npos)
+      mark = std::string("0") + spec.type;
+    const auto known = static_cast<std::int64_t>(digits.size());
+    digits.insert(0, repeated("0", spec.precision - known));
   }
-  return padded(with_sign(grouped(digits, spec.grouping), negative, spec.sign), spec, '>');
+  return padded_number(sign_text(negative, spec.sign) + mark, digits, spec);
 }
 
 std::string format_text(std::string text, const FormatSpec& spec) {
@@ -129,7 +159,8 @@ FormatSpec read_spec(std::string_view text) {
            std::string_view("<>=^").find(text[place]) != std::string_view::npos;
   };
   const std::size_t first = text.empty() ? 0 : utf8_length(text[0]);
-  if (first > 0 && is_align(first)) {
+  const bool has_fill = first > 0 && is_align(first);
+  if (has_fill) {
     spec.fill = text.substr(0, first);
     spec.align = text[first];
     at = first + 1;
@@ -140,7 +171,8 @@ FormatSpec read_spec(std::string_view text) {
     spec.sign = text[at++];
   if (at < text.size() && text[at] == '#') spec.alternate = true, ++at;
   if (at < text.size() && text[at] == '0') {
-    if (spec.align == '\0') spec.align = '=', spec.fill = "0";
+    if (!has_fill) spec.fill = "0";
+    if (spec.align == '\0') spec.align = '=';
     ++at;
   }
   spec.width = read_number(text, at);
@@ -161,6 +193,8 @@ std::string format_item(const Item& item, std::string_view spec_text) {
   FormatSpec spec = read_spec(spec_text);
   if (item.is(Kind::kBool) && spec.type == '\0')
     return format_number(static_cast<std::int64_t>(item.as_int()), spec);
+  if (item.is_integral() && spec.precision >= 0 && !is_float_type(spec.type))
+    fail("ValueError", "Precision not allowed in integer format specifier");
   if (item.is_number() && spec.type != 's') return format_number(item, spec);
   if (!item.is_string())
     fail("TypeError", "unsupported format string passed to " + type_name(item) + ".__format__");
@@ -209,11 +243,27 @@ Item read_field(std::string_view field, const Arguments& arguments, std::size_t&
   return item;
 }
 
+/// Python's ascii(): repr() with escapes for all that isn't ASCII.
+std::string ascii_repr(const Item& item) {
+  std::string out;
+  const std::string text = repr(item);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t begin = at;
+    const char32_t point = next_code_point(text, at);
+    if (point < 0x80) {
+      out += text.substr(begin, at - begin);
+    } else {
+      append_escaped(out, point);
+    }
+  }
+  return out;
+}
+
 /// One conversion of the % operator.
 class PercentFormatter {
  public:
-  PercentFormatter(std::string_view text, const Item& arguments)
-      : text_(text), arguments_(arguments) {
+  PercentFormatter(const Item& text, const Item& arguments)
+      : text_(text.as_string()), escapes_(text.is_markup()), arguments_(arguments) {
     if (arguments.is(Kind::kTuple)) {
       queue_ = arguments.as<Sequence>().items;
     } else {
@@ -270,9 +320,10 @@ class PercentFormatter {
       zero |= c == '0';
     }
     spec.width = read_size();
+    if (spec.width < 0) spec.align = '<', spec.width = -spec.width;
     if (at_ < text_.size() && text_[at_] == '.') {
       ++at_;
-      spec.precision = read_size();
+      spec.precision = std::max<std::int64_t>(read_size(), 0);
     }
     if (at_ < text_.size() && std::string_view("hlL").find(text_[at_]) != std::string_view::npos)
       ++at_;
@@ -286,15 +337,19 @@ class PercentFormatter {
     if (at_ >= text_.size() || text_[at_] != '*') return read_number(text_, at_);
     ++at_;
     const Item& item = next_argument();
-    if (!item.is_integral() || item.as_int() > kWidest) fail("TypeError", "* wants int");
-    return std::max<std::int64_t>(item.as_int(), 0);
+    if (!item.is_integral()) fail("TypeError", "* wants int");
+    if (item.as_int() > kWidest || item.as_int() < -kWidest) fail_size();
+    return item.as_int();
   }
 
-  static std::string converted(const Item& item, FormatSpec spec, bool zero) {
+  std::string converted(const Item& item, FormatSpec spec, bool zero) const {
     switch (spec.type) {
-      case 's': return format_text(to_str(item), spec);
+      case 's': return format_text(escapes_ ? escaped(item) : to_str(item), spec);
       case 'r':
-      case 'a': return format_text(repr(item), spec);
+      case 'a': {
+        const std::string text = spec.type == 'r' ? repr(item) : ascii_repr(item);
+        return format_text(escapes_ ? escaped(text) : text, spec);
+      }
       case 'c':
         return format_text(
             item.is_integral()
@@ -323,6 +378,7 @@ class PercentFormatter {
   }
 
   std::string_view text_;
+  bool escapes_;  ///< what comes into the text
   const Item& arguments_;
   Items queue_;
   std::size_t used_ = 0;
@@ -332,11 +388,12 @@ class PercentFormatter {
 
 }  // namespace
 
-std::string percent_format(const std::string& text, const Item& arguments) {
-  return PercentFormatter(text, arguments).run();
+Item percent_format(const Item& text, const Item& arguments) {
+  return text_like(text, PercentFormatter(text, arguments).run());
 }
 
-std::string brace_format(const std::string& text, const Arguments& arguments) {
+Item brace_format(const Item& format, const Arguments& arguments) {
+  const std::string& text = format.as_string();
   std::string out;
   std::size_t automatic = 0;
   for (std::size_t at = 0; at < text.size();) {
@@ -367,12 +424,14 @@ std::string brace_format(const std::string& text, const Arguments& arguments) {
     }
     Item item = read_field(field, arguments, automatic);
     if (conversion == 'r') item = repr(item);
+    if (conversion == 'a') item = ascii_repr(item);
     if (conversion == 's') item = to_str(item);
-    out += format_item(item, spec);
+    const std::string shown = format_item(item, spec);
+    out += format.is_markup() && !(item.is_markup() && spec.empty()) ? escaped(shown) : shown;
     if (out.size() > kMostOutputBytes) Meter::charge_bytes(out.size());
     at = close + 1;
   }
-  return out;
+  return text_like(format, std::move(out));
 }
 
 }  // namespace espalier::text::chat

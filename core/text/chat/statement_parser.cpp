@@ -74,7 +74,11 @@ StatementPtr Parser::parse_statement() {
   if (name == "print") {
     StatementPtr output = start(StatementType::kOutput);
     next();
-    output->expression = parse_tuple({});
+    output->expression = make(ExpressionType::kConcat);
+    while (!is(TokenType::kBlockEnd)) {
+      if (!output->expression->children.empty()) expect_operator(",");
+      output->expression->children.push_back(parse_expression());
+    }
     return output;
   }
   if (name == "include" || name == "import" || name == "from" || name == "extends" ||
@@ -86,9 +90,9 @@ StatementPtr Parser::parse_statement() {
 StatementPtr Parser::parse_for() {
   StatementPtr loop = start(StatementType::kFor);
   next();
-  loop->target = parse_target(false, "in");
+  loop->target = parse_target(false);
   expect_name("in");
-  loop->expression = parse_tuple({.with_condition = false, .end_name = "recursive"});
+  loop->expression = parse_tuple({.with_condition = false});
   if (skip_name("if")) loop->filter = parse_expression();
   loop->recursive = skip_name("recursive");
   ++loops_;
@@ -161,19 +165,27 @@ StatementPtr Parser::parse_macro() {
   next();
   macro->text = expect_name();
   parse_signature(*macro);
+  parse_macro_body(*macro, "endmacro", "macro");
+  return macro;
+}
+
+void Parser::parse_macro_body(Statement& macro, std::string_view end, std::string_view inside) {
   const bool outer[] = {saw_caller_, saw_varargs_, saw_kwargs_};
   const int outer_loops = std::exchange(loops_, 0);
   saw_caller_ = saw_varargs_ = saw_kwargs_ = false;
-  macro->body = parse_statements({"endmacro"}, "macro");
+  macro.body = parse_statements({end}, inside);
   next();
-  macro->uses_caller = saw_caller_;
-  macro->uses_varargs = saw_varargs_;
-  macro->uses_kwargs = saw_kwargs_;
+  const auto is_parameter = [&](std::string_view name) {
+    return std::any_of(macro.parameters.begin(), macro.parameters.end(),
+                       [&](const Parameter& parameter) { return parameter.name == name; });
+  };
+  macro.uses_caller = saw_caller_;
+  macro.uses_varargs = saw_varargs_ && !is_parameter("varargs");
+  macro.uses_kwargs = saw_kwargs_ && !is_parameter("kwargs");
   saw_caller_ |= outer[0];
   saw_varargs_ |= outer[1];
   saw_kwargs_ |= outer[2];
   loops_ = outer_loops;
-  return macro;
 }
 
 StatementPtr Parser::parse_call_block() {
@@ -182,10 +194,7 @@ StatementPtr Parser::parse_call_block() {
   if (is_operator("(")) parse_signature(*call);
   call->expression = parse_expression();
   if (call->expression->type != ExpressionType::kCall) fail_here("expected call");
-  const int outer_loops = std::exchange(loops_, 0);
-  call->body = parse_statements({"endcall"}, "call");
-  next();
-  loops_ = outer_loops;
+  parse_macro_body(*call, "endcall", "call");
   return call;
 }
 

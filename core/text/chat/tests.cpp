@@ -72,7 +72,7 @@ Item is_filter(const Item& value, const Arguments&) {
 Item is_test(const Item& value, const Arguments&) {
   return value.is_string() && find_test(value.as_string()) != nullptr;
 }
-Item is_escaped(const Item&, const Arguments&) { return false; }
+Item is_escaped(const Item& value, const Arguments&) { return value.is_markup(); }
 
 /// Each operator has a type of its own here, so that it can be a plain function.
 struct EqualName {

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 #include "espalier/base/utf8.h"
 #include "text/chat/filters.h"
@@ -8,45 +6,6 @@
 #include "text/chat/python_text.h"
 
 namespace espalier::text::chat {
-
-std::optional<std::int64_t> parse_integer(std::string_view text, int base) {
-  std::string digits = strip(text, nullptr, true, true);
-  bool negative = false;
-  if (digits.starts_with('-') || digits.starts_with('+')) {
-    negative = digits[0] == '-';
-    digits.erase(0, 1);
-  }
-  const char mark =
-      digits.size() > 2 && digits[0] == '0' ? static_cast<char>(digits[1] | 0x20) : '\0';
-  const int marked = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
-  if (marked != 0 && (base == marked || base == 0)) {
-    digits.erase(0, 2);
-    base = marked;
-  }
-  if (base == 0) base = 10;
-  if (digits.empty() || digits.front() == '_' || digits.back() == '_' || digits[0] == '-' ||
-      base < 2 || base > 36)
-    return std::nullopt;
-  digits.erase(std::remove(digits.begin(), digits.end(), '_'), digits.end());
-  std::int64_t value = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value, base);
-  if (stop != end || error != std::errc()) return std::nullopt;
-  return negative ? -value : value;
-}
-
-std::optional<double> parse_float(std::string_view text) {
-  std::string digits = lower(strip(text, nullptr, true, true));
-  if (digits.starts_with('+')) digits.erase(0, 1);
-  if (digits.empty() || digits.find('x') != std::string::npos || digits.starts_with('+'))
-    return std::nullopt;
-  double value = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value);
-  if (stop != end) return std::nullopt;
-  if (error == std::errc::result_out_of_range) return HUGE_VAL;
-  return value;
-}
 
 namespace {
 
@@ -57,15 +16,15 @@ Item string_filter(const Item& value, const Arguments&) {
 template <std::string (*Change)(std::string_view)>
 Item changed_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader no_arguments("filter", arguments, {});
-  return Change(to_str(value));
+  return text_like(value, Change(to_str(value)));
 }
 
 Item trim_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("trim", arguments, {"chars"});
   if (reader.find(0) == nullptr || reader.find(0)->is_none())
-    return strip(to_str(value), nullptr, true, true);
+    return text_like(value, strip(to_str(value), nullptr, true, true));
   const std::string chars = reader.text(0);
-  return strip(to_str(value), &chars, true, true);
+  return text_like(value, strip(to_str(value), &chars, true, true));
 }
 
 /// Upper case behind white space, hyphens and opening brackets.
@@ -102,14 +61,16 @@ Item format_filter(const Item& value, const Arguments& arguments) {
       fail("FilterArgumentError", "can't handle positional and keyword arguments at the same time");
     auto dict = std::make_shared<Dict>();
     for (const auto& [name, item] : arguments.named) dict->set(Item(name), item);
-    return percent_format(to_str(value), Item(dict));
+    return percent_format(value.is_string() ? value : to_str(value), Item(dict));
   }
-  return percent_format(to_str(value), make_tuple(arguments.positional));
+  return percent_format(value.is_string() ? value : to_str(value),
+                        make_tuple(arguments.positional));
 }
 
 Item center_filter(const Item& value, const Arguments& arguments) {
-  return centered(to_str(value), ArgumentReader("center", arguments, {"width"}).integer_or(0, 80),
-                  " ");
+  return text_like(value,
+                   centered(to_str(value),
+                            ArgumentReader("center", arguments, {"width"}).integer_or(0, 80), " "));
 }
 
 Item indent_filter(const Item& value, const Arguments& arguments) {
@@ -130,14 +91,14 @@ Item indent_filter(const Item& value, const Arguments& arguments) {
     out += lines[i];
     if (out.size() > kMostOutputBytes) Meter::charge_bytes(out.size());
   }
-  return out;
+  return text_like(value, std::move(out));
 }
 
 Item truncate_filter(const Item& value, const Arguments& arguments) {
   const ArgumentReader reader("truncate", arguments, {"length", "killwords", "end", "leeway"});
   const std::int64_t most = reader.integer_or(0, 255);
-  const std::string end = reader.text_or(2, "...");
-  const auto end_size = static_cast<std::int64_t>(count_code_points(end));
+  const Item end = reader.find(2) == nullptr ? Item("...") : *reader.find(2);
+  const auto end_size = length(end);
   const bool has_leeway = reader.find(3) != nullptr && !reader.find(3)->is_none();
   const std::int64_t leeway = has_leeway ? reader.integer(3) : 5;
   if (most < end_size)
@@ -145,13 +106,14 @@ Item truncate_filter(const Item& value, const Arguments& arguments) {
          "expected length >= " + std::to_string(end_size) + ", got " + std::to_string(most));
   if (leeway < 0) fail("AssertionError", "expected leeway >= 0, got " + std::to_string(leeway));
   if (length(value) <= most + leeway) return value;
-  if (!value.is_string()) return get_slice(value, {}, most - end_size, {});
+  if (!value.is_string())
+    return apply_operator("+", get_slice(value, {}, most - end_size, {}), end);
   std::string kept = substring(value.as_string(), 0, static_cast<std::size_t>(most - end_size));
   if (!reader.truth_or(1, false)) {
     const std::size_t space = kept.rfind(' ');
     if (space != std::string::npos) kept.resize(space);
   }
-  return kept + end;
+  return apply_operator("+", text_like(value, std::move(kept)), end);
 }
 
 Item word_count_filter(const Item& value, const Arguments&) {
@@ -165,20 +127,11 @@ Item word_count_filter(const Item& value, const Arguments&) {
   return count;
 }
 
-Item escape_filter(const Item& value, const Arguments&) {
-  std::string out;
-  for (const char c : to_str(value)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '\'': out += "&#39;"; break;
-      case '"': out += "&#34;"; break;
-      default: out += c;
-    }
-  }
-  return out;
+Item escape_filter(const Item& value, const Arguments&) { return Item::markup(escaped(value)); }
+Item force_escape_filter(const Item& value, const Arguments&) {
+  return Item::markup(escaped(to_str(value)));
 }
+Item safe_filter(const Item& value, const Arguments&) { return Item::markup(to_str(value)); }
 
 std::string url_quoted(const Item& item, bool query) {
   constexpr const char* kHex = "0123456789ABCDEF";
@@ -241,78 +194,9 @@ Item json_filter(const Item& value, const Arguments& arguments) {
   return to_json(value, options);
 }
 
-Item abs_filter(const Item& value, const Arguments&) {
-  if (!value.is_number())
-    fail("TypeError", "bad operand type for abs(): '" + type_name(value) + "'");
-  if (value.is(Kind::kFloat)) return std::fabs(value.as_double());
-  return value.as_int() < 0 ? negate(value) : Item(value.as_int());
-}
-
-Item int_filter(const Item& value, const Arguments& arguments) {
-  const ArgumentReader reader("int", arguments, {"default", "base"});
-  Item fallback = reader.find(0) == nullptr ? Item(0) : *reader.find(0);
-  if (value.is_undefined()) fail_undefined(value);
-  if (value.is_integral()) return value.as_int();
-  std::optional<double> number;
-  if (value.is(Kind::kFloat)) number = value.as_double();
-  if (value.is_string()) {
-    if (const auto parsed = parse_integer(
-            value.as_string(),
-            static_cast<int>(std::clamp<std::int64_t>(reader.integer_or(1, 10), 0, 36))))
-      return *parsed;
-    number = parse_float(value.as_string());
-  }
-  if (value.is(Kind::kFloat) && std::isinf(*number))
-    fail("OverflowError", "cannot convert float infinity to integer");
-  if (!number || std::isnan(*number) || std::isinf(*number)) return fallback;
-  if (std::fabs(*number) >= 9.2e18)
-    fail("OverflowError", "an integer of the template exceeds 64 bits");
-  return static_cast<std::int64_t>(*number);
-}
-
-Item float_filter(const Item& value, const Arguments& arguments) {
-  const ArgumentReader reader("float", arguments, {"default"});
-  if (value.is_undefined()) fail_undefined(value);
-  if (value.is_number()) return value.as_double();
-  const auto parsed = value.is_string() ? parse_float(value.as_string()) : std::nullopt;
-  if (parsed) return *parsed;
-  return reader.find(0) == nullptr ? Item(0.0) : *reader.find(0);
-}
-
-/// Python's round(): to the nearest decimal, exact ties to even.
-double rounded(double value, std::int64_t precision) {
-  if (!std::isfinite(value) || precision > 300) return value;
-  if (precision >= 0) {
-    char buffer[800];
-    std::snprintf(buffer, sizeof(buffer), "%.*f", static_cast<int>(precision), value);
-    return std::strtod(buffer, nullptr);
-  }
-  const double scale = std::pow(10.0, static_cast<double>(-precision));
-  return std::nearbyint(value / scale) * scale;
-}
-
-Item round_filter(const Item& value, const Arguments& arguments) {
-  const ArgumentReader reader("round", arguments, {"precision", "method"});
-  const std::int64_t precision = reader.integer_or(0, 0);
-  const std::string method = reader.text_or(1, "common");
-  if (method != "common" && method != "ceil" && method != "floor")
-    fail("FilterArgumentError", "method must be common, ceil or floor");
-  if (value.is_undefined()) fail_undefined(value);
-  if (!value.is_number())
-    fail("TypeError", "type " + type_name(value) + " doesn't define __round__ method");
-  if (method == "common") {
-    if (value.is_integral() && precision >= 0) return value.as_int();
-    const double out = rounded(value.as_double(), precision);
-    return value.is_integral() ? Item(static_cast<std::int64_t>(out)) : Item(out);
-  }
-  const double scale = std::pow(10.0, static_cast<double>(precision));
-  const double scaled = value.as_double() * scale;
-  return (method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale;
-}
-
 constexpr NamedFilter kFilters[] = {
     {"string", string_filter},
-    {"safe", string_filter},
+    {"safe", safe_filter},
     {"upper", changed_filter<upper>},
     {"lower", changed_filter<lower>},
     {"capitalize", changed_filter<capitalize>},
@@ -326,13 +210,9 @@ constexpr NamedFilter kFilters[] = {
     {"wordcount", word_count_filter},
     {"escape", escape_filter},
     {"e", escape_filter},
-    {"forceescape", escape_filter},
+    {"forceescape", force_escape_filter},
     {"urlencode", urlencode_filter},
     {"tojson", json_filter},
-    {"abs", abs_filter},
-    {"int", int_filter},
-    {"float", float_filter},
-    {"round", round_filter},
 };
 
 }  // namespace
