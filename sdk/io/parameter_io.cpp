@@ -7,6 +7,7 @@
 
 #include "espalier/base/error.h"
 #include "espalier/io/tensor_io.h"
+#include "espalier/ops/parallel_for.h"
 
 namespace espalier {
 namespace {
@@ -71,6 +72,17 @@ void check_disk_shape(const TensorInfo& info, const DiskTensor& part,
                   "config.json and weights do not belong together");
 }
 
+/// Reads a whole tensor on all threads: what costs is the first touch of the memory.
+void read_whole(const TensorFile& file, const std::string& name, const at::Tensor& into) {
+  constexpr std::int64_t kBytesAThread = 1 << 20;
+  auto* const bytes = static_cast<std::byte*>(into.data_ptr());
+  ops::parallel_for(0, static_cast<std::int64_t>(into.nbytes()), kBytesAThread,
+                    [&](std::int64_t begin, std::int64_t end) {
+                      file.read_bytes(name, static_cast<std::uint64_t>(begin),
+                                      {bytes + begin, static_cast<std::size_t>(end - begin)});
+                    });
+}
+
 /// Reads one combination of pieces and puts it into its place of `result`.
 void read_box(const TensorFile& file, const DiskTensor& part, const std::vector<Piece>& pieces,
               at::Tensor& result) {
@@ -82,7 +94,10 @@ void read_box(const TensorFile& file, const DiskTensor& part, const std::vector<
   }
   at::Tensor box =
       at::empty(shape, at::TensorOptions().dtype(scalar_type_of(file.at(part.name).dtype)));
-  file.read_slice(part.name, ranges, {static_cast<std::byte*>(box.data_ptr()), box.nbytes()});
+  if (shape == file.at(part.name).shape)
+    read_whole(file, part.name, box);
+  else
+    file.read_slice(part.name, ranges, {static_cast<std::byte*>(box.data_ptr()), box.nbytes()});
 
   // Disk order -> parameter order, with extent 1 where the disk tensor has no dimension.
   std::vector<std::int64_t> order(pieces.size(), -1);
@@ -138,7 +153,7 @@ at::Tensor load_parameter(const CheckpointReader& checkpoint, const ParameterSpe
     const TensorInfo& info = file.at(part.name);
     check_disk_shape(info, part, checkpoint);
     if (mapping.parts.size() == 1 && is_direct(part, wanted, info, result)) {
-      file.read_bytes(part.name, 0, {static_cast<std::byte*>(result.data_ptr()), result.nbytes()});
+      read_whole(file, part.name, result);
       continue;
     }
     std::vector<std::vector<Piece>> pieces(wanted.size());
