@@ -103,7 +103,7 @@ class ChunkedCrossEntropy final : public Loss {
 };
 
 struct FusedConfig : ops::CrossEntropyConfig {
-  std::int64_t chunk_megabytes = 256;
+  std::int64_t chunk_megabytes = 512;
 
   static ConfigSchema<FusedConfig> schema() {
     return std::move(

@@ -132,16 +132,19 @@ struct Result {
 
 using Chunks = std::vector<std::pair<at::Tensor, at::Tensor>>;  // hidden rows, labels
 
-/// So many rows at a time that this rank's logits of them take at most `bytes` in float32.
+/// So many rows at a time that this rank's logits of them take at most `bytes` in float32; of about
+/// the same size, for a chunk of few rows takes as long to read the weight as one of many.
 Chunks chunks_of(const at::Tensor& hidden, const at::Tensor& labels, Head& head,
                  std::int64_t bytes) {
   const std::int64_t ranks = head.share() == nullptr ? 1 : head.share()->ranks->size();
   const std::int64_t columns = std::max<std::int64_t>(1, head.vocab_size() / ranks);
   const std::int64_t most =
       std::max<std::int64_t>(1, bytes / (columns * static_cast<std::int64_t>(sizeof(float))));
+  const std::int64_t number = (hidden.size(0) + most - 1) / most;
   Chunks chunks;
-  for (std::int64_t begin = 0; begin < hidden.size(0); begin += most) {
-    const std::int64_t count = std::min(most, hidden.size(0) - begin);
+  for (std::int64_t i = 0; i < number; ++i) {
+    const std::int64_t begin = hidden.size(0) * i / number;
+    const std::int64_t count = hidden.size(0) * (i + 1) / number - begin;
     chunks.emplace_back(hidden.detach().narrow(0, begin, count), labels.narrow(0, begin, count));
   }
   return chunks;
