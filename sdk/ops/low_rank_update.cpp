@@ -2,13 +2,12 @@
 #include "espalier/ops/low_rank_update.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "espalier/ops/reference.h"

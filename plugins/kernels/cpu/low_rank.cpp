@@ -41,7 +41,7 @@ struct Call {
   Call(const Kernels& kernels, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
        const OpAttributes& attributes)
       : side_a(side_of(a, kernels.lanes)),
-        side_b(side_of(at::mul(b.t(), attributes.numbers[0]), kernels.lanes)) {
+        side_b(side_of(at::mul(b.t().to(at::kFloat), attributes.numbers[0]), kernels.lanes)) {
     arguments.type = type_of(x);
     arguments.in = a.size(1);
     arguments.out = b.size(0);

@@ -1,5 +1,3 @@
-// Memory of a linear's update: its input is kept for the gradient of A, and [tokens, r]; the update
-// is added to the output of the frozen product in place.
 #include "lora_module.h"
 
 #include <ATen/TensorOperators.h>
