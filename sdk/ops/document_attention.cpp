@@ -7,6 +7,7 @@
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "espalier/ops/reference.h"
@@ -92,6 +93,14 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
 
 OpImplementation document_attention_reference() {
   return {"document_attention", "reference", 0, {}, forward, backward};
+}
+
+std::int64_t longest_document(const at::Tensor& starts) {
+  const std::int64_t* start = starts.const_data_ptr<std::int64_t>();
+  std::int64_t longest = 0;
+  for (std::int64_t d = 0; d + 1 < starts.numel(); ++d)
+    longest = std::max(longest, start[d + 1] - start[d]);
+  return longest;
 }
 
 at::Tensor document_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -13,4 +13,7 @@ ESPALIER_API at::Tensor document_attention(const at::Tensor& q, const at::Tensor
                                            const at::Tensor& v, const at::Tensor& starts,
                                            double scale, std::int64_t window = 0);
 
+/// Tokens of the longest document; `starts` as above, contiguous.
+ESPALIER_API std::int64_t longest_document(const at::Tensor& starts);
+
 }  // namespace espalier::ops

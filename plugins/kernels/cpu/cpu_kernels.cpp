@@ -12,6 +12,7 @@
 
 #include "binding.h"
 #include "espalier/base/error.h"
+#include "espalier/ops/document_attention.h"
 #include "espalier/ops/gated_activation.h"
 #include "espalier/ops/op.h"
 #include "espalier/ops/parallel_for.h"
@@ -298,14 +299,6 @@ cpu::AttentionArguments attention_arguments(const Tensors& inputs, const at::Ten
   return arguments;
 }
 
-std::int64_t longest_document(const at::Tensor& starts) {
-  const std::int64_t* start = starts.const_data_ptr<std::int64_t>();
-  std::int64_t longest = 0;
-  for (std::int64_t d = 0; d + 1 < starts.numel(); ++d)
-    longest = std::max(longest, start[d + 1] - start[d]);
-  return longest;
-}
-
 /// The first task of each thread, so that all have about the same to do; one more at the end.
 std::vector<std::int64_t> shares_of_threads(const at::Tensor& starts, std::int64_t kv_heads) {
   constexpr std::int64_t kPerToken = 64;  // what a token costs besides its scores, in scores
@@ -331,7 +324,8 @@ void over_tasks(const cpu::Kernels& kernels,
                 void (*kernel)(const cpu::AttentionArguments&, std::int64_t, std::int64_t),
                 const cpu::AttentionArguments& arguments, const at::Tensor& starts) {
   const std::vector<std::int64_t> first = shares_of_threads(starts, arguments.kv_heads);
-  const std::int64_t size = kernels.attention_scratch(longest_document(starts), arguments.width);
+  const std::int64_t size =
+      kernels.attention_scratch(ops::longest_document(starts), arguments.width);
   ops::parallel_for(
       0, static_cast<std::int64_t>(first.size()) - 1, 1, [&](std::int64_t begin, std::int64_t end) {
         at::Tensor scratch = empty_floats(size);
@@ -349,7 +343,7 @@ OpImplementation document_attention(const cpu::Kernels& kernels) {
     };
     return taken(inputs[0]) && taken(inputs[1]) && taken(inputs[2]) && inputs[1].size(1) > 0 &&
            inputs[0].size(1) % inputs[1].size(1) == 0 && inputs[3].is_contiguous() &&
-           longest_document(inputs[3]) <= kLongestDocument;
+           ops::longest_document(inputs[3]) <= kLongestDocument;
   };
   const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes,
                                   Saved& saved) {

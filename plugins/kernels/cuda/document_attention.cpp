@@ -1,11 +1,12 @@
 // Attention in documents of any length: LibTorch's flash attention, which takes where documents
 // begin, keys that several heads share, and a window. Dao 2023, "FlashAttention-2".
+#include "espalier/ops/document_attention.h"
+
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -35,24 +36,21 @@ bool has_chip(at::Device device) {
   return status == cudaSuccess && major >= kAmpere;
 }
 
-std::int64_t longest_document(const at::Tensor& starts) {
-  const std::int64_t* start = starts.const_data_ptr<std::int64_t>();
-  std::int64_t longest = 0;
-  for (std::int64_t d = 0; d + 1 < starts.numel(); ++d)
-    longest = std::max(longest, start[d + 1] - start[d]);
-  return longest;
-}
-
 /// The last dimension dense, as the kernels read it.
 at::Tensor dense_rows(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }
 
-/// How far a token sees to its left beside itself.
-std::optional<std::int64_t> reach(const OpAttributes& attributes) {
-  if (attributes.integers[0] == 0) return std::nullopt;
-  return attributes.integers[0] - 1;
-}
+/// How many tokens before itself one sees, and how many after; none of both without a window.
+struct Reach {
+  explicit Reach(const OpAttributes& attributes) {
+    if (attributes.integers[0] == 0) return;
+    left = attributes.integers[0] - 1;
+    right = 0;
+  }
+  std::optional<std::int64_t> left;
+  std::optional<std::int64_t> right;
+};
 
 bool supports(const Tensors& inputs, const OpAttributes&) {
   const at::Tensor& q = inputs[0];
@@ -71,11 +69,11 @@ Tensors forward(const Tensors& inputs, const OpAttributes& attributes, Saved& sa
   const at::Tensor v = dense_rows(inputs[2]);
   const at::Tensor host_starts = inputs[3].contiguous();
   const at::Tensor starts = host_starts.to(at::kInt).to(q.device(), /*non_blocking=*/true);
-  const std::int64_t longest = longest_document(host_starts);
+  const Reach reach(attributes);
+  const std::int64_t longest = ops::longest_document(host_starts);
   const auto [output, sums, first, second, unused] = at::_flash_attention_forward(
       q, k, v, starts, starts, longest, longest, /*dropout_p=*/0.0, /*is_causal=*/true,
-      /*return_debug_mask=*/false, attributes.numbers[0], reach(attributes),
-      attributes.integers[0] == 0 ? std::nullopt : std::optional<std::int64_t>(0));
+      /*return_debug_mask=*/false, attributes.numbers[0], reach.left, reach.right);
   saved.tensors = {q, k, v, starts, output, sums, first, second, host_starts};
   return {output};
 }
@@ -84,12 +82,12 @@ Tensors backward(const Saved& saved, const OpAttributes& attributes, const Tenso
                  const std::vector<bool>&) {
   const Tensors& kept = saved.tensors;
   const c10::cuda::CUDAGuard guard(kept[0].device());
-  const std::int64_t longest = longest_document(kept[8]);
+  const Reach reach(attributes);
+  const std::int64_t longest = ops::longest_document(kept[8]);
   const auto [dq, dk, dv] = at::_flash_attention_backward(
       grad_outputs[0].contiguous(), kept[0], kept[1], kept[2], kept[4], kept[5], kept[3], kept[3],
       longest, longest, /*dropout_p=*/0.0, /*is_causal=*/true, kept[6], kept[7],
-      attributes.numbers[0], reach(attributes),
-      attributes.integers[0] == 0 ? std::nullopt : std::optional<std::int64_t>(0));
+      attributes.numbers[0], reach.left, reach.right);
   return {dq, dk, dv, {}};
 }
 
