@@ -47,7 +47,11 @@ ConfigSchema<ModelConfig> ModelConfig::schema() {
              "how attention is computed; what this build lacks falls back to the next of "
              "flash_attention_4, _3, _2, sdpa, eager")
       .one_of(
-          {"auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"});
+          {"auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"})
+      .field("share_prefixes", &ModelConfig::share_prefixes,
+             "what texts of a micro-batch begin with alike (a system prompt, the prompt of two "
+             "answers) is computed once; not where an adapter has dropout, nor in families with "
+             "experts or layers of their own");
 }
 
 ConfigSchema<TeacherModelConfig> TeacherModelConfig::schema() {

@@ -32,6 +32,7 @@ struct ModelConfig {
   std::string dtype = "auto";
   std::string compute_dtype = "auto";
   std::string attn_implementation = "auto";
+  bool share_prefixes = true;
 
   static ConfigSchema<ModelConfig> schema();
 };

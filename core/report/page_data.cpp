@@ -34,8 +34,9 @@ constexpr std::array kKnown = {KnownColumn{"lr", "Learning rate", ""},
                                KnownColumn{"peak_device_bytes", "GPU memory, peak", "bytes"},
                                KnownColumn{"rss_bytes", "Memory", "bytes"}};
 /// Shown elsewhere, or of no interest as a curve.
-constexpr std::array kNotShown = {"epoch",          "num_tokens",   "num_label_tokens", "loss",
-                                  "peak_rss_bytes", "step_seconds", "terms.loss",       "seconds"};
+constexpr std::array kNotShown = {"epoch",        "num_tokens",          "num_label_tokens",
+                                  "loss",         "num_computed_tokens", "peak_rss_bytes",
+                                  "step_seconds", "terms.loss",          "seconds"};
 
 const MetricLog* log_of(const RunRecords& run, const std::string& source) {
   if (source == "training") return &run.training();

@@ -79,6 +79,47 @@ void check_packing(const Subject& subject, Report& report) {
   });
 }
 
+/// What a training pass over documents computes: logits, and the gradient of a mixture of them by
+/// all weights at once, since those of some are nothing but rounding (a key's bias).
+std::pair<at::Tensor, at::Tensor> pass_over(Model& model, const ModelInput& input,
+                                            std::uint64_t seed) {
+  const at::Tensor logits = model_logits(model, input);
+  logits.mul(random_tensor(logits.sizes(), seed, 79)).sum().backward();
+  std::vector<at::Tensor> gradients;
+  for (const auto& parameter : model.parts().parameters) {
+    if (!parameter->trainable() || parameter->spec().buffer) continue;
+    gradients.push_back(parameter->value().grad().flatten());
+  }
+  return {logits, at::cat(gradients)};
+}
+
+void check_shared_prefixes(const Subject& subject, Report& report) {
+  for_each_case(subject, report, [&](const ModelCase& one, Report& report) {
+    const at::Tensor start = model_ids(subject, 1, 5);
+    const at::Tensor rest = model_ids(subject, 3, 4);
+    const ModelInput input{
+        {{"input_ids", at::cat({start, rest.narrow(0, 0, 1), start, rest.narrow(0, 1, 1),
+                                start.narrow(1, 0, 3), rest.narrow(0, 2, 1)},
+                               1)},
+         {"cu_seqlens", at::tensor({0, 9, 18, 25}, at::kLong)}}};
+    std::vector<std::pair<at::Tensor, at::Tensor>> passes;
+    for (const bool share : {false, true}) {
+      const auto model = one.with_values(subject);
+      model->set_training(true);
+      model->set_share_prefixes(share);
+      passes.push_back(pass_over(*model, input, subject.seed));
+    }
+    const std::string hint =
+        "attention sees all tokens of BatchContext::layout, all else rows; a model that can't "
+        "share "
+        "ignores set_share_prefixes";
+    expect_close(report, one.name + ": logits change where documents share what they begin with",
+                 passes[1].first, passes[0].first, kRounding, hint);
+    expect_close(report, one.name + ": gradients change where documents share what they begin with",
+                 passes[1].second, passes[0].second, kRounding, hint);
+  });
+}
+
 void check_causal(const Subject& subject, Report& report) {
   for_each_case(subject, report, [&](const ModelCase& one, Report& report) {
     const at::NoGradGuard no_grad;
@@ -218,6 +259,8 @@ std::span<const Check> model_checks() {
       {"model.repeatable", 3, "equal weights and tokens give equal bits", check_repeatable},
       {"model.padding", 3, "padding changes nothing", check_padding},
       {"model.packing", 3, "packed documents do not see each other", check_packing},
+      {"model.shared_prefixes", 3, "beginnings that documents share may be computed once",
+       check_shared_prefixes},
       {"model.causal", 3, "no token sees those after it", check_causal},
       {"model.cache", 3, "reading piece by piece equals reading at once", check_cache},
       {"model.gradient", 3, "the gradient is the derivative of the logits", check_gradient},

@@ -146,7 +146,7 @@ at::Tensor Attention::forward(const at::Tensor& hidden, const BatchContext& cont
   if (alibi_)
     attention.key_bias = (alibi_bias(heads.query.size(1), longest_document(context)) * scale_)
                              .to(heads.query.device());
-  const at::Tensor mixed = core_->attend(heads.query, heads.key, heads.value, attention);
+  const at::Tensor mixed = attend(*core_, heads.query, heads.key, heads.value, attention);
   return output_->forward(mixed.flatten(-2, -1));
 }
 

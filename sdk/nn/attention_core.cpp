@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "espalier/nn/kv_cache.h"
+#include "espalier/nn/shared_prefixes.h"
 #include "espalier/ops/op.h"
 
 namespace espalier::nn {
@@ -134,6 +135,15 @@ std::vector<Group> groups_of(const std::vector<std::int64_t>& starts, bool alone
 }  // namespace
 
 AttentionCore::~AttentionCore() = default;
+
+at::Tensor attend(AttentionCore& core, const at::Tensor& q, const at::Tensor& k,
+                  const at::Tensor& v, const AttentionContext& context) {
+  const SharedRows& shared = context.batch.shared;
+  if (!shared.defined()) return core.attend(q, k, v, context);
+  const at::Tensor mixed = core.attend(rows_of_tokens(q, shared), rows_of_tokens(k, shared),
+                                       rows_of_tokens(v, shared), context);
+  return first_tokens(mixed, shared);
+}
 
 at::Tensor DocumentAttention::attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const AttentionContext& context) {

@@ -44,6 +44,11 @@ class ESPALIER_API AttentionCore {
                             const AttentionContext& context) = 0;
 };
 
+/// `core` for q, k and v that have a row for each row of the hidden states, as the result has:
+/// where tokens share rows (SharedRows), the core is given a row for each token.
+ESPALIER_API at::Tensor attend(AttentionCore& core, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v, const AttentionContext& context);
+
 /// Causal attention inside each document, through LibTorch's scaled dot product attention: no score
 /// matrix is kept and no mask is made unless a sliding window is shorter than a document. With a
 /// soft cap, sinks or a key bias the scores are written out, [queries, keys] for each head and

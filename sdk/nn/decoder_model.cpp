@@ -5,11 +5,13 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tanh.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "espalier/base/error.h"
 #include "espalier/nn/document_prefix.h"
 #include "espalier/nn/kv_cache.h"
+#include "espalier/nn/shared_prefixes.h"
 
 namespace espalier::nn {
 
@@ -135,27 +137,60 @@ at::Tensor DecoderModel::make_positions(const ModelInput& input, const TokenLayo
   return all.index_copy_(0, own_rows, own.cpu() + prefix.tokens);
 }
 
-BatchContext DecoderModel::make_context(const ModelInput& input, at::Tensor& own_rows) const {
-  BatchContext context;
+bool DecoderModel::can_share_prefixes() const {
+  // A family's own parts may look at neighbours, and experts count their tokens.
+  const bool own = own_.attention || own_.mlp || own_.block || own_.auxiliary;
+  const bool by_length =
+      std::any_of(spec_.rotary.begin(), spec_.rotary.end(),
+                  [](const RotarySpec& rotary) { return rotary.depends_on_length(); });
+  return !own && !by_length && !spec_.recurrent && parts_.prefix.tokens == 0;
+}
+
+void DecoderModel::set_tokens(const ModelInput& input, at::Tensor& own_rows,
+                              BatchContext& context) const {
   context.layout = make_layout(input);
-  context.cache = input.cache;
-  context.compute_dtype = compute_dtype_;
-  context.training = training_;
-  context.prefix_keys = parts_.prefix.keys;
   if (input.get("input_ids").defined())
     context.input_ids = context.layout.flatten(input.get("input_ids"));
   if (parts_.prefix.tokens > 0) {
     PromptedTokens prompted =
-        with_prompt_tokens(context.layout, context.input_ids, parts_.prefix.tokens, context.cache);
+        with_prompt_tokens(context.layout, context.input_ids, parts_.prefix.tokens, input.cache);
     context.layout = std::move(prompted.layout);
     context.input_ids = std::move(prompted.input_ids);
     own_rows = std::move(prompted.own_rows);
   }
   context.position_ids = make_positions(input, context.layout, own_rows);
+  context.rows = context.layout.tokens();
+  if (share_prefixes_ && input.cache == nullptr && context.input_ids.defined() &&
+      can_share_prefixes()) {
+    context.shared = share_prefixes(context.layout, context.input_ids, context.position_ids);
+  }
+  if (context.shared.defined()) {
+    const at::Tensor& kept = context.shared.token_of_row;
+    context.rows = kept.size(0);
+    context.input_ids = context.input_ids.cpu().index_select(0, kept);
+    context.position_ids = context.position_ids.cpu().index_select(0, kept);
+  }
+}
+
+std::int64_t DecoderModel::rows(const ModelInput& input) const {
+  BatchContext context;
+  at::Tensor own_rows;
+  set_tokens(input, own_rows, context);
+  return context.rows;
+}
+
+BatchContext DecoderModel::make_context(const ModelInput& input, at::Tensor& own_rows) const {
+  BatchContext context;
+  context.cache = input.cache;
+  context.compute_dtype = compute_dtype_;
+  context.training = training_;
+  context.prefix_keys = parts_.prefix.keys;
+  set_tokens(input, own_rows, context);
   for (const RotarySpec& rotary : spec_.rotary)
     context.rotary.push_back(rotary_tables(rotary, context.position_ids, context.layout));
   // What was found out on the CPU goes to where blocks compute, in one place for all of them.
-  for (at::Tensor* tensor : {&context.input_ids, &context.position_ids})
+  for (at::Tensor* tensor : {&context.input_ids, &context.position_ids,
+                             &context.shared.row_of_token, &context.shared.token_of_row})
     if (tensor->defined()) *tensor = tensor->to(device());
   for (auto& [cos, sin] : context.rotary) {
     cos = cos.to(device());
@@ -183,6 +218,7 @@ ModelOutput DecoderModel::forward(const ModelInput& input) {
   }
   // Families that keep the residual stream in float32 leave it here.
   ModelOutput output{state.hidden.to(compute_dtype_), context.layout, {}};
+  if (context.shared.defined()) output.hidden = rows_of_tokens(output.hidden, context.shared);
   if (own_rows.defined()) {
     output.hidden = output.hidden.index_select(0, own_rows.to(output.hidden.device()));
     output.layout = make_layout(input);

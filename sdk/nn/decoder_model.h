@@ -27,6 +27,8 @@ class ESPALIER_API DecoderModel final : public Model {
   /// nullptr where keys go stale as the text grows (rotary scalings that depend on its length).
   std::unique_ptr<KvCache> make_cache() override;
   void set_training(bool training) override { training_ = training; }
+  void set_share_prefixes(bool share) override { share_prefixes_ = share; }
+  std::int64_t rows(const ModelInput& input) const override;
 
  private:
   class LinearHead;
@@ -34,6 +36,11 @@ class ESPALIER_API DecoderModel final : public Model {
   BatchContext make_context(const ModelInput& input, at::Tensor& own_rows) const;
   at::Tensor make_positions(const ModelInput& input, const TokenLayout& layout,
                             const at::Tensor& own_rows) const;
+  /// Sets layout, ids, positions and rows, on the CPU where they are made there.
+  void set_tokens(const ModelInput& input, at::Tensor& own_rows, BatchContext& context) const;
+  /// Whether a token's hidden states depend on what stands before it alone, and only through
+  /// attention.
+  bool can_share_prefixes() const;
 
   DecoderSpec spec_;
   DecoderParts own_;
@@ -45,6 +52,7 @@ class ESPALIER_API DecoderModel final : public Model {
   std::shared_ptr<BlockRunner> runner_;
   at::ScalarType compute_dtype_ = at::kFloat;
   bool training_ = false;
+  bool share_prefixes_ = false;
 };
 
 }  // namespace espalier::nn

@@ -179,7 +179,7 @@ DecoderParts parts_with_experts(MoeSpec moe) {
     return std::make_unique<MoeMlp>(scope, spec, *shared);
   };
   parts.auxiliary = [shared](const BlockState& state, const BatchContext& context) {
-    return routing_terms(state.carried, *shared, context.layout.tokens());
+    return routing_terms(state.carried, *shared, context.rows);
   };
   return parts;
 }

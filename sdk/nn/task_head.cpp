@@ -65,6 +65,8 @@ class TaskModel final : public Model {
   }
   std::unique_ptr<KvCache> make_cache() override { return decoder_->make_cache(); }
   void set_training(bool training) override { decoder_->set_training(training); }
+  void set_share_prefixes(bool share) override { decoder_->set_share_prefixes(share); }
+  std::int64_t rows(const ModelInput& input) const override { return decoder_->rows(input); }
 
  private:
   std::shared_ptr<Model> decoder_;

@@ -28,9 +28,22 @@ class Wrapped : public Model {
   void set_compute_dtype(at::ScalarType dtype) override { model_.set_compute_dtype(dtype); }
   std::unique_ptr<KvCache> make_cache() override { return model_.make_cache(); }
   void set_training(bool training) override { model_.set_training(training); }
+  void set_share_prefixes(bool share) override { model_.set_share_prefixes(share); }
+  std::int64_t rows(const ModelInput& input) const override { return model_.rows(input); }
 
  protected:
   nn::DecoderModel model_;
+};
+
+class SharesTooMuch final : public Wrapped {
+  using Wrapped::Wrapped;
+  void set_share_prefixes(bool share) override { share_ = share; }
+  ModelOutput forward(const ModelInput& input) override {
+    ModelOutput output = model_.forward(input);
+    if (share_) output.hidden = output.hidden - output.hidden.mean(0, /*keepdim=*/true) * 0.01;
+    return output;
+  }
+  bool share_ = false;
 };
 
 class TakesMemory final : public Wrapped {
@@ -193,6 +206,7 @@ void register_components(Registrar& registrar) {
   add<Provider<Restless>>(registrar, "restless", "model.repeatable");
   add<Provider<IgnoresPadding>>(registrar, "ignores_padding", "model.padding");
   add<Provider<IgnoresDocuments>>(registrar, "ignores_documents", "model.packing");
+  add<Provider<SharesTooMuch>>(registrar, "shares_too_much", "model.shared_prefixes");
   add<Provider<LooksAhead>>(registrar, "looks_ahead", "model.causal");
   add<Provider<ForgetsCache>>(registrar, "forgets_cache", "model.cache");
   add<Provider<WrongGradient>>(registrar, "wrong_gradient", "model.gradient");

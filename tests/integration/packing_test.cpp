@@ -21,9 +21,9 @@ constexpr double kGradientLimit = 1e-4;  // of the largest of the tensor
 
 double largest(const at::Tensor& tensor) { return tensor.abs().max().item<double>(); }
 
-class SharedRows : public ::testing::TestWithParam<std::tuple<RowKind, bool>> {};
+class PackedRows : public ::testing::TestWithParam<std::tuple<RowKind, bool>> {};
 
-TEST_P(SharedRows, LossAndGradientsAreThoseOfRowsOfTheirOwn) {
+TEST_P(PackedRows, LossAndGradientsAreThoseOfRowsOfTheirOwn) {
   ComponentLibrary library({testing::environment("ESPALIER_TEST_BUILD") + "/../lib/plugins"});
   ModelLoadOptions options;
   options.compute_dtype = "float32";
@@ -65,7 +65,7 @@ TEST_P(SharedRows, LossAndGradientsAreThoseOfRowsOfTheirOwn) {
   EXPECT_GT(gradients, 10U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, SharedRows,
+INSTANTIATE_TEST_SUITE_P(Ways, PackedRows,
                          ::testing::Values(std::tuple(RowKind::kSequential, false),
                                            std::tuple(RowKind::kBestFit, false),
                                            std::tuple(RowKind::kByLength, false),

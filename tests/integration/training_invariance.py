@@ -4,11 +4,13 @@
     training_invariance.py ESPALIER FIXTURES
 
 Four micro-batches of one row train as one of four; documents packed into one row train as documents in padded rows of
-their own. Loss within 1e-6 relative at the first step, then as a training run against its reference.
+their own; what documents begin with alike may be computed once. Loss within 1e-6 relative at the first step, then as a
+training run against its reference.
 """
 
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -81,6 +83,36 @@ def packed_and_padded(source, work):
     write_rows(work / "padded.safetensors", padded)
 
 
+def write_alike(path):
+    """Four packed rows of three documents each, which begin with the same ten tokens."""
+    draw = random.Random(5)
+    some = lambda count: [draw.randrange(3, 90) for _ in range(count)]
+    start, edges = some(10), [0, 17, 31, 48]
+    ids = [[token for a, b in zip(edges, edges[1:]) for token in start + some(b - a - 10)] for _ in range(8)]
+    learnt = [[label if all(place >= edge + 10 or place < edge for edge in edges[:3]) else IGNORED
+               for place, label in enumerate(row)] for row in ids]
+    write_rows(path, {"input_ids": ids, "labels": learnt, "cu_seqlens": [edges for _ in ids]})
+
+
+def shared_and_repeated(program, fixtures, work):
+    """Documents that begin alike, with their beginnings computed once and for each; with dropout nothing is shared."""
+    write_alike(work / "alike.safetensors")
+    runs = {}
+    for name, lines, more in (("shared", "", ""), ("repeated", "share_prefixes = false", ""),
+                              ("dropped", "", '[peft]\ntype = "lora"\ndropout = 0.1\n')):
+        path = recipe(work, name, fixtures, work / "alike.safetensors", 2)
+        path.write_text(path.read_text().replace("[dataset]", lines + "\n[dataset]") + more)
+        runs[name] = train(program, path)
+    bad = compare("beginnings shared and repeated", runs["shared"], runs["repeated"])
+    for name, computed in (("shared", 4 * 48 - 10 * 10), ("repeated", 4 * 48), ("dropped", 4 * 48)):
+        for line in runs[name]:
+            if (line["num_tokens"], line["num_computed_tokens"]) != (4 * 48, computed):
+                print(f"{name}: step {line['step']} computed {line['num_computed_tokens']} of {line['num_tokens']} "
+                      f"tokens, {computed} of {4 * 48} expected")
+                bad = True
+    return bad
+
+
 def train(program, path):
     subprocess.run([program, "train", str(path), "--quiet"], check=True)
     run = path.with_suffix("")
@@ -113,6 +145,7 @@ def main():
         padded_recipe = recipe(work, "padded", fixtures, work / "padded.safetensors", 8)
         padded_recipe.write_text(padded_recipe.read_text().replace("global_batch_size = 4", "global_batch_size = 8"))
         bad |= compare("packed and padded documents", packed, train(program, padded_recipe))
+        bad |= shared_and_repeated(program, fixtures, work)
     sys.exit(1 if bad else 0)
 
 

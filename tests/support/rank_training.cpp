@@ -22,8 +22,9 @@ namespace {
 
 constexpr std::int64_t kSteps = 4;
 constexpr std::int64_t kRows = 5;  // over 2, 3 and 4 ranks: unequal shares
+constexpr std::int64_t kAlike = 3;
 
-/// Rows of different lengths and numbers of labels.
+/// Rows of different lengths and numbers of labels, which begin alike.
 class RandomRows final : public Dataset {
  public:
   void open(const DatasetContext&) override {}
@@ -33,8 +34,9 @@ class RandomRows final : public Dataset {
     Sample sample;
     const std::int64_t length = 6 + index % 7;
     for (std::int64_t i = 0; i < length; ++i) {
-      const auto token =
+      const auto drawn =
           static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(i), 250)) + 3;
+      const std::int64_t token = i < kAlike ? 7 + i : drawn;
       sample.input_ids.push_back(token);
       sample.labels.push_back(i % (1 + index % 3) == 0 ? token : kIgnoredLabel);
     }
@@ -134,6 +136,9 @@ RankResult train_rank(ComponentLibrary& library, std::mutex& making, const RankT
     freeze_parameters(model, freeze);
   }
   model.set_training(true);
+  // Ranks share what rows begin with, and learn what one process does that computes all of it.
+  model.set_share_prefixes(world != nullptr &&
+                           (adapter == nullptr || !adapter->draws_for_tokens()));
   if (strategy != nullptr) {
     strategy->set_up(*world);
     ProblemList problems;

@@ -35,6 +35,12 @@ std::string speed_line(const TrainingRun& run) {
   if (CachingAllocator::installed()) line += ", memory kept between steps";
   if (run.packed_tokens() > 0)
     line += ", samples packed into rows of " + std::to_string(run.packed_tokens()) + " tokens";
+  if (const double share = run.shared_share(); share > 0) {
+    char percent[16];
+    std::snprintf(percent, sizeof percent, "%.0f %%", 100 * share);
+    line += ", what texts begin with alike computed once (" + std::string(percent) +
+            " of the first tokens)";
+  }
   return line;
 }
 

@@ -10,14 +10,16 @@ namespace {
 constexpr std::int64_t kProgramBytes = 230'000'000;
 
 /// Values that a pre-norm decoder layer with grouped-query attention and a gated MLP keeps for its
-/// backward pass, for one token: both norms' inputs, the projections' inputs, q, k and v before and
-/// after rotation with repeated key heads, the attention output, gate, up and their product.
-std::int64_t activations_per_token(const ModelShape& shape) {
+/// backward pass: of each token q, k and v before and after rotation with repeated key heads and
+/// the attention output; of each row of hidden states both norms' inputs, the projections' inputs,
+/// gate, up and their product, and where tokens share rows the attention output once more.
+std::int64_t activations(const ModelShape& shape, std::int64_t tokens, std::int64_t rows) {
   const std::int64_t query = shape.num_attention_heads * shape.head_dim;
   const std::int64_t key_value = shape.num_key_value_heads * shape.head_dim;
-  const std::int64_t attention = 2 * shape.hidden_size + 4 * query + 2 * key_value;
-  const std::int64_t mlp = 2 * shape.hidden_size + 3 * shape.intermediate_size;
-  return shape.num_layers * (attention + mlp) + 4 * shape.hidden_size;
+  const std::int64_t attention = 4 * query + 2 * key_value;
+  const std::int64_t row = 4 * shape.hidden_size + 3 * shape.intermediate_size;
+  return shape.num_layers * (tokens * attention + rows * (row + (rows < tokens ? query : 0))) +
+         4 * shape.hidden_size * tokens;
 }
 
 }  // namespace
@@ -27,7 +29,7 @@ MemoryPlan plan_memory(const MemoryPlanInput& input) {
   plan.parameters = input.parameter_bytes;
   plan.gradients = input.trainable_bytes;
   plan.optimizer = input.optimizer_bytes;
-  plan.activations = input.tokens * activations_per_token(input.shape) * input.compute_bytes;
+  plan.activations = activations(input.shape, input.tokens, input.rows) * input.compute_bytes;
   // Logits, their float32 copy where the compute dtype is narrower, and the gradient of the same
   // size.
   const std::int64_t logit_copies = input.compute_bytes == 4 ? 2 : 3;

@@ -16,6 +16,7 @@ struct MemoryPlanInput {
   std::int64_t trainable_bytes = 0;  ///< of the parameters that get gradients
   std::int64_t optimizer_bytes = 0;
   std::int64_t tokens = 0;         ///< real tokens of the largest micro-batch
+  std::int64_t rows = 0;           ///< of its hidden states; fewer where documents share them
   std::int64_t label_tokens = 0;   ///< of them with a label
   std::int64_t compute_bytes = 4;  ///< of one activation
   bool accumulates = false;        ///< several micro-batches a step

@@ -123,6 +123,7 @@ class Draft {
     input.label_tokens =
         static_cast<std::int64_t>(std::ceil(share * static_cast<double>(input.tokens)));
     input.shape = model.shape;
+    input.rows = input.tokens;
     return plan_memory(input);
   }
 

@@ -47,6 +47,7 @@ Value training_line(const StepMetrics& metrics, double seconds, at::Device devic
   line.set("tokens_per_second", static_cast<double>(metrics.num_tokens) / seconds);
   line.set("num_label_tokens", metrics.num_label_tokens);
   line.set("num_tokens", metrics.num_tokens);
+  line.set("num_computed_tokens", metrics.num_computed_tokens);
   line.set("rss_bytes", resident_bytes());
   line.set("peak_rss_bytes", peak_resident_bytes());
   if (const std::optional<std::int64_t> peak = peak_device_bytes(device))

@@ -78,6 +78,8 @@ TrainingRun::TrainingRun(const EngineCall& call, World& world)
                              "[model]");
   freeze_parameters(*model_.model, settings_.freeze);
   model_.model->set_training(true);
+  const bool alike = model_.adapter == nullptr || !model_.adapter->draws_for_tokens();
+  model_.model->set_share_prefixes(settings_.model.share_prefixes && alike);
   load_teacher(call);
   apply_strategy();
   loss_ = call.create<Loss>("loss_fn");
@@ -158,6 +160,7 @@ void TrainingRun::load_teacher(const EngineCall& call) {
   teacher_ =
       load_model(*call.create<ModelProvider>("teacher_model"), call.text("teacher"), options);
   for (const auto& parameter : teacher_.model->parts().parameters) parameter->set_trainable(false);
+  teacher_.model->set_share_prefixes(settings_.model.share_prefixes);
 }
 
 /// How an adapter's config names its base: the hub id, or the folder.
@@ -226,6 +229,24 @@ void TrainingRun::at_eval_point(const std::function<void()>& work) {
   moved();
 }
 
+std::vector<Batch> TrainingRun::first_batches() const {
+  LoaderOptions options = loader_options();
+  const std::int64_t rows = options.rows.kind == RowKind::kSample ? kPlannedRows : 1;
+  options.rows_per_step = std::max(rows, options.rows_per_batch);
+  options.prefetch_samples = options.rows_per_step;
+  return DataLoader(data_.training, options).next().batches;
+}
+
+double TrainingRun::shared_share() const {
+  std::int64_t tokens = 0;
+  std::int64_t rows = 0;
+  for (const Batch& batch : first_batches()) {
+    tokens += batch.num_tokens;
+    rows += model_.model->rows({batch.tensors});
+  }
+  return tokens > rows ? 1.0 - static_cast<double>(rows) / static_cast<double>(tokens) : 0.0;
+}
+
 MemoryPlan TrainingRun::memory_plan() {
   MemoryPlanInput input;
   input.parameter_bytes = parameter_bytes(*model_.model);
@@ -236,13 +257,11 @@ MemoryPlan TrainingRun::memory_plan() {
   input.optimizer_bytes = optimizer_->state_bytes();
   input.compute_bytes = static_cast<std::int64_t>(at::elementSize(model_.compute_dtype));
   input.shape = model_.model->shape();
-  LoaderOptions options = loader_options();
+  const LoaderOptions options = loader_options();
   input.accumulates = options.rows_per_step > options.rows_per_batch;
-  const std::int64_t rows = options.rows.kind == RowKind::kSample ? kPlannedRows : 1;
-  options.rows_per_step = std::max(rows, options.rows_per_batch);
-  options.prefetch_samples = options.rows_per_step;
-  for (const Batch& batch : DataLoader(data_.training, options).next().batches) {
+  for (const Batch& batch : first_batches()) {
     input.tokens = std::max(input.tokens, batch.num_tokens);
+    input.rows = std::max(input.rows, model_.model->rows({batch.tensors}));
     input.label_tokens = std::max(input.label_tokens, batch.num_label_tokens);
   }
   return plan_memory(input);

@@ -53,6 +53,9 @@ class TrainingRun {
   StepEstimate estimate(const std::function<void()>& before_second);
   /// What the run will hold in memory, from the first rows of the data.
   MemoryPlan memory_plan();
+  /// Share of the tokens of the first rows that documents begin with as another one does, so that
+  /// they are not computed again.
+  double shared_share() const;
   const LoadedModel& model() const { return model_; }
   std::int64_t total_steps() const { return total_steps_; }
   /// Tokens of a row that samples are packed into; 0: a sample is a row.
@@ -65,6 +68,7 @@ class TrainingRun {
   void make_strategy(const EngineCall& call);
   void apply_strategy();
   LoaderOptions loader_options() const;
+  std::vector<Batch> first_batches() const;
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   void export_result(const std::string& folder);

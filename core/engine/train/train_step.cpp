@@ -77,16 +77,19 @@ StepWeight weigh_step(const TrainingParts& parts, const std::vector<Batch>& batc
   StepWeight step;
   double tokens = 0;
   double labels = 0;
+  double computed = 0;
   for (const Batch& batch : batches) {
     if (batch.filler) continue;
     step.weight += parts.objective.weight(batch);
     step.batches += 1;
     tokens += static_cast<double>(batch.num_tokens);
     labels += static_cast<double>(batch.num_label_tokens);
+    computed += static_cast<double>(parts.model.rows({batch.tensors}));
   }
-  sum_over_data(parts, {&step.weight, &step.batches, &tokens, &labels});
+  sum_over_data(parts, {&step.weight, &step.batches, &tokens, &labels, &computed});
   metrics.num_tokens = std::llround(tokens);
   metrics.num_label_tokens = std::llround(labels);
+  metrics.num_computed_tokens = std::llround(computed);
   return step;
 }
 

@@ -42,7 +42,8 @@ struct StepMetrics {
   double lr = 0.0;         ///< that the step used
   std::int64_t num_tokens = 0;
   std::int64_t num_label_tokens = 0;
-  std::map<std::string, double> terms;  ///< by name, where an objective has more than one
+  std::int64_t num_computed_tokens = 0;  ///< fewer where documents share what they begin with
+  std::map<std::string, double> terms;   ///< by name, where an objective has more than one
 };
 
 /// What objectives compute with: `reference` passes run without gradients and with the adapter

@@ -113,11 +113,11 @@ at::Tensor PartialSumWeight::rows(const at::Tensor& ids, at::ScalarType dtype) c
   return inner_->rows(ids, dtype);
 }
 
-at::Tensor SharedRows::linear(const at::Tensor& input, const at::Tensor& bias) const {
+at::Tensor RowsOfRank::linear(const at::Tensor& input, const at::Tensor& bias) const {
   return inner_->linear(input, bias);
 }
 
-at::Tensor SharedRows::rows(const at::Tensor& ids, at::ScalarType dtype) const {
+at::Tensor RowsOfRank::rows(const at::Tensor& ids, at::ScalarType dtype) const {
   const IndexRun& own = cut_.runs().front();
   const at::Tensor local = ids - own.begin;
   const at::Tensor elsewhere = local.lt(0).bitwise_or(local.ge(own.count));
@@ -125,7 +125,7 @@ at::Tensor SharedRows::rows(const at::Tensor& ids, at::ScalarType dtype) const {
   return tokens::sum_over_ranks(found.masked_fill(elsewhere.unsqueeze(-1), 0), *ranks_);
 }
 
-at::Tensor SharedRows::dense(at::ScalarType dtype) const {
+at::Tensor RowsOfRank::dense(at::ScalarType dtype) const {
   return whole_of_cut(inner_->dense(dtype), cut_, weight_->spec().shape(), *ranks_);
 }
 

@@ -47,9 +47,9 @@ class PartialSumWeight final : public nn::WeightStorage {
 
 /// A table of which each rank has a run of rows: a rank looks up what it has, zeros stand for the
 /// rest, and the sum over the ranks is whole. `dense` gathers.
-class SharedRows final : public nn::WeightStorage {
+class RowsOfRank final : public nn::WeightStorage {
  public:
-  SharedRows(std::unique_ptr<nn::WeightStorage> inner, TensorCut cut,
+  RowsOfRank(std::unique_ptr<nn::WeightStorage> inner, TensorCut cut,
              std::shared_ptr<Parameter> weight, std::shared_ptr<Communicator> ranks)
       : inner_(std::move(inner)),
         cut_(std::move(cut)),

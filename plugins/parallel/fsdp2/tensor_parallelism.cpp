@@ -25,8 +25,8 @@ class TokenRunner final : public BlockRunner {
     }
   }
   BlockState run(Block& block, BlockState state, const BatchContext& context) override {
-    const std::int64_t tokens = context.layout.tokens();
-    if (epilogues_.contains(&block)) state.hidden = tokens::join(state.hidden, tokens, ranks_);
+    if (epilogues_.contains(&block))
+      state.hidden = tokens::join(state.hidden, context.rows, ranks_);
     state = inner_->run(block, std::move(state), context);
     if (prologues_.contains(&block)) state.hidden = tokens::cut(state.hidden, ranks_);
     return state;
@@ -83,7 +83,7 @@ void TensorParallelism::apply(Model& model) {
     if (entry.style != SharingStyle::kWhole) share_linear(entry);
   }
   for (nn::Embedding* table : plan.tables) {
-    table->set_storage(std::make_unique<SharedRows>(
+    table->set_storage(std::make_unique<RowsOfRank>(
         table->set_storage(nullptr), *plan.cut(*table->weight()), table->weight(), ranks_));
   }
   collect_partial(model);
@@ -223,7 +223,7 @@ bool TensorParallelism::owns(const Parameter& parameter) const {
 
 at::Tensor TensorParallelism::enter(const at::Tensor& input) {
   if (entered_.defined() && entered_.is_same(input)) return entered_as_;
-  at::Tensor result = sequence_parallel_ ? tokens::gather(input, tokens_, *ranks_)
+  at::Tensor result = sequence_parallel_ ? tokens::gather(input, rows_, *ranks_)
                                          : tokens::copy_to_ranks(input, *ranks_);
   entered_ = input;
   entered_as_ = result;
@@ -237,7 +237,7 @@ at::Tensor TensorParallelism::leave(const at::Tensor& output) {
 
 BlockState TensorParallelism::run_block(Block& block, BlockState state,
                                         const BatchContext& context) {
-  tokens_ = context.layout.tokens();
+  rows_ = context.rows;
   state = block.forward(std::move(state), context);
   entered_.reset();
   entered_as_.reset();

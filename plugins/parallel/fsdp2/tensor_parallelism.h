@@ -75,8 +75,8 @@ class TensorParallelism {
   std::unordered_map<const Parameter*, TensorCut> cuts_;
   /// Gradients are parts of a sum over all ranks, or over those that have a copy of the same cut.
   std::vector<std::shared_ptr<Parameter>> partial_;
-  std::int64_t tokens_ = 0;  ///< of the pass that runs
-  at::Tensor entered_;       ///< linears that read the same tensor share what was made of it
+  std::int64_t rows_ = 0;  ///< of the hidden states of the pass that runs
+  at::Tensor entered_;     ///< linears that read the same tensor share what was made of it
   at::Tensor entered_as_;
 };
 

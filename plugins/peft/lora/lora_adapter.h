@@ -22,6 +22,7 @@ class LoraAdapter final : public Adapter {
   void attach(Model& model) override;
   void initialise(Model& model, std::uint64_t seed) override;
   bool initialises_without_weights() const override;
+  bool draws_for_tokens() const override { return settings_.dropout > 0; }
   const std::vector<std::shared_ptr<Parameter>>& parameters() const override { return parameters_; }
   const std::vector<DiskMapping>& mappings() const override { return mappings_; }
   std::vector<ParameterGroupConfig> parameter_groups() const override;

@@ -36,7 +36,7 @@ inline at::Tensor held_value(const Parameter& parameter) { return parameter.valu
 /// adapter_config.json. One thread at a time.
 class ESPALIER_API Adapter {
  public:
-  static constexpr InterfaceId kInterface{"Adapter", 4};
+  static constexpr InterfaceId kInterface{"Adapter", 5};
 
   Adapter() = default;
   Adapter(const Adapter&) = delete;
@@ -56,6 +56,9 @@ class ESPALIER_API Adapter {
   /// while these are on the meta device, so that of a model that ranks share each reads its part
   /// alone.
   virtual bool initialises_without_weights() const { return false; }
+  /// Whether training draws random numbers for each token (dropout), so that documents that begin
+  /// alike differ all the same: the host then lets no rows be shared (SharedRows).
+  virtual bool draws_for_tokens() const { return false; }
 
   /// What is trained, each under the name of its tensor in the adapter's file.
   virtual const std::vector<std::shared_ptr<Parameter>>& parameters() const = 0;

@@ -27,25 +27,37 @@ class Linear;
 /// Named tensors that travel with the hidden states (router logits of each layer).
 using CarriedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// What travels from block to block. `hidden` is [tokens, embed]; a family that carries more adds
-/// named tensors.
+/// What travels from block to block. `hidden` is [rows, embed], a row for each token unless the
+/// batch shares them (BatchContext::shared); a family that carries more adds named tensors.
 struct BlockState {
   at::Tensor hidden;
   CarriedTensors carried;
 };
 
-/// cos and sin of a rotary embedding at the positions of a batch, each [tokens, rotary_dim / 2]
+/// cos and sin of a rotary embedding at the positions of a batch, each [rows, rotary_dim / 2]
 /// float32.
 struct RotaryTables {
   at::Tensor cos;
   at::Tensor sin;
 };
 
+/// Which tokens have a row of hidden states. What a causal model computes of a token depends on
+/// what stands before it alone, so documents that begin alike can have the rows of their common
+/// tokens once. Undefined tensors: every token has its own row, in order.
+struct SharedRows {
+  at::Tensor row_of_token;  ///< [tokens] int64
+  at::Tensor token_of_row;  ///< [rows] int64: the first token of each row
+
+  bool defined() const { return row_of_token.defined(); }
+};
+
 /// What all blocks of one forward pass share; built once, never changed while the pass runs.
 struct BatchContext {
-  TokenLayout layout;
-  at::Tensor input_ids;              ///< [tokens] int64
-  at::Tensor position_ids;           ///< [tokens] int64
+  TokenLayout layout;  ///< all tokens; attention, which looks across rows, goes by it
+  SharedRows shared;
+  std::int64_t rows = 0;             ///< of hidden states: layout.tokens(), or fewer if shared
+  at::Tensor input_ids;              ///< [rows] int64
+  at::Tensor position_ids;           ///< [rows] int64
   std::vector<RotaryTables> rotary;  ///< one for each rotary embedding that the family uses
   KvCache* cache = nullptr;
   at::ScalarType compute_dtype = at::kFloat;  ///< of activations
@@ -216,6 +228,13 @@ class ESPALIER_API Model {
   /// depends on its length).
   virtual std::unique_ptr<KvCache> make_cache() = 0;
   virtual void set_training(bool training) = 0;
+  /// Lets passes without a cache compute the common beginnings of documents once (SharedRows); what
+  /// they return stays as it is, to rounding. Off unless set; a model that can't ignores it. A
+  /// model around another one passes it on.
+  virtual void set_share_prefixes(bool) {}
+  /// Rows of hidden states that a pass over `input` without a cache computes: its tokens, or fewer
+  /// where documents share rows.
+  virtual std::int64_t rows(const ModelInput& input) const { return make_layout(input).tokens(); }
 
  private:
   at::Device device_ = at::kCPU;
@@ -225,7 +244,7 @@ class ESPALIER_API Model {
 /// model lives on without its provider.
 class ESPALIER_API ModelProvider {
  public:
-  static constexpr InterfaceId kInterface{"ModelProvider", 1};
+  static constexpr InterfaceId kInterface{"ModelProvider", 2};
 
   ModelProvider() = default;
   ModelProvider(const ModelProvider&) = delete;
