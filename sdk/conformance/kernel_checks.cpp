@@ -4,10 +4,13 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "espalier/conformance/compare.h"
@@ -178,6 +181,25 @@ void add_low_rank_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Ca
   }
 }
 
+/// A first tile and a later one, whose maximum may lie in what was seen before.
+void add_softmax_cases(at::ScalarType dtype, std::uint64_t seed, std::vector<Case>& cases) {
+  for (const auto& [rows, columns] :
+       {Rows(1, 1), Rows(3, 7), Rows(17, 65), Rows(5, 257), Rows(0, 8)}) {
+    const std::string name = "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
+    const at::Tensor logits = in(random_tensor({rows, columns}, seed, 1) * 3, dtype);
+    const at::Tensor wider =
+        in(random_tensor({rows, columns + 3}, seed, 2), dtype).narrow(1, 2, columns);
+    const at::Tensor maximum = random_tensor({rows}, seed, 3) * 9;
+    const at::Tensor sum = random_tensor({rows}, seed, 4).abs() + 1;
+    const at::Tensor none = at::full({rows}, -std::numeric_limits<float>::infinity());
+    const std::vector<bool> never(3, false);
+    cases.push_back({name, {logits, maximum, sum}, {{}, {0}}, never});
+    cases.push_back({name + " the first", {logits, none, at::zeros({rows})}, {{}, {0}}, never});
+    cases.push_back({name + " strided", {wider, maximum, sum}, {{}, {0}}, never});
+    cases.push_back({name + " written over", {logits, maximum, sum}, {{}, {1}}, never, true});
+  }
+}
+
 std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uint64_t seed) {
   std::vector<Case> cases;
   if (op == "rotary") {
@@ -190,6 +212,8 @@ std::vector<Case> cases_of(const std::string& op, at::ScalarType dtype, std::uin
     add_decode_cases(dtype, seed, cases);
   } else if (op == "low_rank_update") {
     add_low_rank_cases(dtype, seed, cases);
+  } else if (op == "softmax_tile") {
+    add_softmax_cases(dtype, seed, cases);
   } else {
     add_row_cases(op, dtype, seed, cases);
   }

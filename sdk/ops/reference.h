@@ -17,6 +17,7 @@ OpImplementation cross_entropy_reference();
 OpImplementation document_attention_reference();
 OpImplementation grouped_linear_reference();
 ESPALIER_API OpImplementation decode_linear_reference();
+ESPALIER_API OpImplementation softmax_tile_reference();
 OpImplementation low_rank_update_reference();
 OpImplementation selective_scan_reference();
 

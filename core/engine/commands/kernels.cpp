@@ -80,6 +80,11 @@ std::optional<Workload> workload_of(const std::string& op, const Sizes& sizes) {
                     3 * one,
                     4 * one};
   }
+  if (op == "softmax_tile")
+    return Workload{{random({rows, columns}, dtype), random({rows}, at::kFloat), at::ones({rows})},
+                    {{}, {0}},
+                    2 * one,
+                    0};
   const std::int64_t heads = std::max<std::int64_t>(1, columns / kHead);
   const at::Tensor q = random({rows, heads, kHead}, dtype);
   if (op == "rotary") {

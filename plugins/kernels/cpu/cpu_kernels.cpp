@@ -268,6 +268,41 @@ OpImplementation cross_entropy(const cpu::Kernels& kernels) {
   return {"cross_entropy", kernels.instructions, kPriority, supports, forward, backward};
 }
 
+// --- softmax_tile: inputs logits, maximum, sum; integers whether the values may be written over
+// the logits
+
+OpImplementation softmax_tile(const cpu::Kernels& kernels) {
+  const auto supports = [](const Tensors& inputs, const OpAttributes&) {
+    return is_computed(inputs[0]) && inputs[0].dim() == 2 && inputs[0].size(1) > 0;
+  };
+  const auto forward = [&kernels](const Tensors& inputs, const OpAttributes& attributes, Saved&) {
+    const at::Tensor logits = as_rows(inputs[0]);
+    const at::Tensor maximum = inputs[1].contiguous();
+    const at::Tensor sum = inputs[2].contiguous();
+    const std::int64_t rows = logits.size(0);
+    const bool over_logits = attributes.integers[0] != 0 && logits.is_contiguous();
+    const at::Tensor values = over_logits ? logits : at::empty(logits.sizes(), logits.options());
+    const at::Tensor new_maximum = empty_floats(rows);
+    const at::Tensor new_sum = empty_floats(rows);
+    const at::Tensor factor = empty_floats(rows);
+    const cpu::SoftmaxTileArguments arguments{type_of(logits),
+                                              logits.size(1),
+                                              row_stride(logits),
+                                              logits.const_data_ptr(),
+                                              values.mutable_data_ptr(),
+                                              maximum.const_data_ptr<float>(),
+                                              sum.const_data_ptr<float>(),
+                                              new_maximum.mutable_data_ptr<float>(),
+                                              new_sum.mutable_data_ptr<float>(),
+                                              factor.mutable_data_ptr<float>()};
+    over_rows(kernels.softmax_tile, arguments, rows, logits.size(1));
+    return Tensors{values, new_maximum, new_sum, factor};
+  };
+  return {"softmax_tile", kernels.instructions,
+          kPriority,      supports,
+          forward,        ops::softmax_tile_reference().backward};
+}
+
 // --- document_attention: inputs q, k, v, starts; numbers scale; integers window
 
 constexpr std::int64_t kLongestDocument = 2048;  // LibTorch's blocks are better for longer ones
@@ -424,13 +459,10 @@ class CpuKernels final : public KernelPack {
   std::vector<OpImplementation> implementations() const override {
     const cpu::Kernels* kernels = best_kernels();
     if (kernels == nullptr) return {};
-    return {rms_norm(*kernels),
-            rotary(*kernels),
-            gated_activation(*kernels),
-            cross_entropy(*kernels),
-            document_attention(*kernels),
-            decode_linear(*kernels),
-            cpu::low_rank_update(*kernels)};
+    return {rms_norm(*kernels),           rotary(*kernels),
+            gated_activation(*kernels),   cross_entropy(*kernels),
+            document_attention(*kernels), softmax_tile(*kernels),
+            decode_linear(*kernels),      cpu::low_rank_update(*kernels)};
   }
 };
 
@@ -439,9 +471,9 @@ void register_components(Registrar& registrar) {
       .add<KernelPack, CpuKernels>(
           "cpu_kernels",
           "fused kernels for AVX2 and AVX-512: norms, rotary positions, "
-          "gated activations, cross entropy, attention in documents, linears "
+          "gated activations, cross entropy, tiles of a softmax, attention in documents, linears "
           "of few rows, updates of low rank")
-      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy",
+      .serves("ops", {"rms_norm", "rotary", "gated_activation", "cross_entropy", "softmax_tile",
                       "document_attention", "decode_linear", "low_rank_update"})
       .serves("devices", {"cpu"});
 }

@@ -66,6 +66,19 @@ struct CrossEntropyArguments {
   void* grad;          ///< [rows, vocab] backward; may be `logits`, which are contiguous then
 };
 
+struct SoftmaxTileArguments {
+  Type type;
+  std::int64_t columns;
+  std::int64_t row_stride;  ///< of the logits
+  const void* logits;
+  void* values;          ///< [rows, columns]; may be `logits`, which are contiguous then
+  const float* maximum;  ///< [rows] like all that follow
+  const float* sum;
+  float* new_maximum;
+  float* new_sum;
+  float* factor;
+};
+
 struct AttentionArguments {
   Type type;
   std::int64_t heads;
@@ -149,6 +162,7 @@ struct Kernels {
   void (*cross_entropy)(const CrossEntropyArguments&, std::int64_t begin, std::int64_t end);
   void (*cross_entropy_backward)(const CrossEntropyArguments&, std::int64_t begin,
                                  std::int64_t end);
+  void (*softmax_tile)(const SoftmaxTileArguments&, std::int64_t begin, std::int64_t end);
   void (*decode_linear)(const DecodeArguments&, std::int64_t begin, std::int64_t end);
   void (*low_rank_forward)(const LowRankArguments&, std::int64_t begin, std::int64_t end);
   void (*low_rank_backward)(const LowRankArguments&, std::int64_t begin, std::int64_t end);

@@ -236,16 +236,23 @@ void gated_backward(const GatedArguments& a, std::int64_t begin, std::int64_t en
 // --- cross_entropy: lse - (1 - e) l_y - e mean(l) + z lse^2
 
 template <class T>
-void cross_entropy_row(const CrossEntropyArguments& a, std::int64_t i) {
-  const T* logits = row<T>(a.logits, i, a.row_stride);
+float largest_of(const T* values, std::int64_t count) {
   Floats highest = all(-__builtin_inff());
-  const std::int64_t whole = a.vocab / kLanes * kLanes;
-  for (std::int64_t j = 0; j < whole; j += kLanes) highest = maximum(highest, load(logits + j));
+  const std::int64_t whole = count / kLanes * kLanes;
+  for (std::int64_t j = 0; j < whole; j += kLanes) highest = maximum(highest, load(values + j));
   float top = largest(highest);
-  for (std::int64_t j = whole; j < a.vocab; ++j) {
-    const float value = to_float(logits[j]);
+  for (std::int64_t j = whole; j < count; ++j) {
+    const float value = to_float(values[j]);
     top = top < value ? value : top;
   }
+  return top;
+}
+
+template <class T>
+void cross_entropy_row(const CrossEntropyArguments& a, std::int64_t i) {
+  const T* logits = row<T>(a.logits, i, a.row_stride);
+  const std::int64_t whole = a.vocab / kLanes * kLanes;
+  const float top = largest_of(logits, a.vocab);
   Floats exponentials{};
   Floats sums{};
   for (std::int64_t j = 0; j < whole; j += kLanes) {
@@ -301,6 +308,39 @@ void cross_entropy_backward(const CrossEntropyArguments& a, std::int64_t begin, 
       });
       set(grad[label], share * factor - spread - scale * (1.0F - a.smoothing));
     }
+  });
+}
+
+// --- softmax_tile: exp(l - m) with the maximum m so far
+
+template <class T>
+void softmax_tile_row(const SoftmaxTileArguments& a, std::int64_t i) {
+  const T* logits = row<T>(a.logits, i, a.row_stride);
+  T* values = row<T>(a.values, i, a.columns);
+  const float before = a.maximum[i];
+  const float here = largest_of(logits, a.columns);
+  const float top = before < here ? here : before;
+  const std::int64_t whole = a.columns / kLanes * kLanes;
+  Floats sums{};
+  for (std::int64_t j = 0; j < whole; j += kLanes) {
+    const Floats value = exponential(load(logits + j) - top);
+    store(values + j, value);
+    sums += value;
+  }
+  float total = sum(sums);
+  for (std::int64_t j = whole; j < a.columns; ++j) {
+    const float value = exponential(all(to_float(logits[j]) - top))[0];
+    set(values[j], value);
+    total += value;
+  }
+  a.new_maximum[i] = top;
+  a.factor[i] = exponential(all(before - top))[0];
+  a.new_sum[i] = a.sum[i] * a.factor[i] + total;
+}
+
+void softmax_tile(const SoftmaxTileArguments& a, std::int64_t begin, std::int64_t end) {
+  with_type(a.type, [&]<class T>(T*) {
+    for (std::int64_t i = begin; i < end; ++i) softmax_tile_row<T>(a, i);
   });
 }
 

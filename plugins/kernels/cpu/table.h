@@ -10,10 +10,11 @@ namespace espalier::cpu {
 namespace {
 
 constexpr Kernels kernels_named(const char* instructions) {
-  return {instructions,  rms_norm,         rms_norm_backward,  rotary,
-          gated,         gated_backward,   cross_entropy,      cross_entropy_backward,
-          decode_linear, low_rank_forward, low_rank_backward,  low_rank_sums,
-          kLanes,        attention,        attention_backward, attention_scratch};
+  return {
+      instructions,       rms_norm,          rms_norm_backward,      rotary,       gated,
+      gated_backward,     cross_entropy,     cross_entropy_backward, softmax_tile, decode_linear,
+      low_rank_forward,   low_rank_backward, low_rank_sums,          kLanes,       attention,
+      attention_backward, attention_scratch};
 }
 
 }  // namespace

@@ -2,16 +2,16 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/amax.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
-#include <ATen/ops/maximum.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <limits>
+
+#include "espalier/ops/softmax_tile.h"
 
 namespace espalier {
 namespace {
@@ -24,12 +24,11 @@ constexpr std::int64_t kMostColumns = 8192;
 
 /// What is known of some rows after some tiles; views into tensors of all rows.
 struct Running {
-  at::Tensor maximum;   ///< [rows] of the logits
-  at::Tensor sum;       ///< [rows] of exp(logit - maximum)
+  ops::RunningSoftmax softmax;
   at::Tensor weighted;  ///< [rows, embed] sum of exp(logit - maximum) weight; undefined: not wanted
 
   Running rows(std::int64_t begin, std::int64_t count) const {
-    return {maximum.narrow(0, begin, count), sum.narrow(0, begin, count),
+    return {{softmax.maximum.narrow(0, begin, count), softmax.sum.narrow(0, begin, count)},
             weighted.defined() ? weighted.narrow(0, begin, count) : at::Tensor()};
   }
 };
@@ -37,18 +36,15 @@ struct Running {
 void add_tile(const Running& rows, const at::Tensor& hidden, const at::Tensor& tile,
               at::Tensor logits) {
   at::mm_out(logits, hidden, tile.t());
-  at::Tensor values = logits.to(at::kFloat);  // the same tensor where it is float32
-  const at::Tensor maximum = at::maximum(rows.maximum, values.amax({1}));
-  const at::Tensor factor = (rows.maximum - maximum).exp_();
-  rows.maximum.copy_(maximum);
-  values.sub_(maximum.unsqueeze(1)).exp_();
-  rows.sum.mul_(factor).add_(values.sum(1));
+  const ops::SoftmaxTile here = ops::softmax_tile(logits, rows.softmax);
+  rows.softmax.maximum.copy_(here.running.maximum);
+  rows.softmax.sum.copy_(here.running.sum);
   if (!rows.weighted.defined()) return;
-  rows.weighted.mul_(factor.unsqueeze(1));
+  rows.weighted.mul_(here.factor.unsqueeze(1));
   if (tile.scalar_type() == at::kFloat)
-    rows.weighted.addmm_(values, tile);
+    rows.weighted.addmm_(here.values, tile);
   else
-    rows.weighted.add_(at::mm(values.to(tile.scalar_type()), tile));
+    rows.weighted.add_(at::mm(here.values, tile));
 }
 
 }  // namespace
@@ -66,8 +62,8 @@ TiledCrossEntropy tiled_cross_entropy(const at::Tensor& hidden, const at::Tensor
   const std::int64_t columns = std::clamp<std::int64_t>(
       bytes / (block * static_cast<std::int64_t>(sizeof(float))), 1, std::min(most, vocab));
   const at::TensorOptions floats = hidden.options().dtype(at::kFloat).requires_grad(false);
-  const Running all{at::full({rows}, -std::numeric_limits<float>::infinity(), floats),
-                    at::zeros({rows}, floats),
+  const Running all{{at::full({rows}, -std::numeric_limits<float>::infinity(), floats),
+                     at::zeros({rows}, floats)},
                     wants_gradient ? at::zeros(hidden.sizes(), floats) : at::Tensor()};
   const at::Tensor logits = at::empty({block * columns}, hidden.options().requires_grad(false));
   // Tiles outside: each is read once from memory, whatever the number of rows.
@@ -82,7 +78,7 @@ TiledCrossEntropy tiled_cross_entropy(const at::Tensor& hidden, const at::Tensor
   const double smoothing = options.label_smoothing;
   const at::Tensor of_labels = weight.index_select(0, labels).to(at::kFloat);
   const at::Tensor values = hidden.to(at::kFloat);
-  const at::Tensor lse = all.maximum + at::log(all.sum);
+  const at::Tensor lse = all.softmax.maximum + at::log(all.softmax.sum);
   at::Tensor loss = lse - (values * of_labels).sum(1) * (1.0 - smoothing);
   at::Tensor mean;  // of the weight's rows: the mean of the logits is hidden x mean
   if (smoothing > 0) {
@@ -95,7 +91,7 @@ TiledCrossEntropy tiled_cross_entropy(const at::Tensor& hidden, const at::Tensor
   if (!wants_gradient) return result;
   // (1 + 2 z lse) sum_v softmax_v weight_v - (1 - e) weight_label - e mean
   at::Tensor gradient = all.weighted;
-  gradient.mul_(((lse * (2 * options.z_loss) + 1.0) / all.sum).unsqueeze(1));
+  gradient.mul_(((lse * (2 * options.z_loss) + 1.0) / all.softmax.sum).unsqueeze(1));
   gradient.sub_(of_labels, 1.0 - smoothing);
   if (smoothing > 0) gradient.sub_(mean, smoothing);
   result.hidden_gradient = gradient.to(hidden.scalar_type());
