@@ -36,7 +36,7 @@ class RandomRows final : public Dataset {
     for (std::int64_t i = 0; i < length; ++i) {
       const auto drawn =
           static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(i), 250)) + 3;
-      const std::int64_t token = i < kAlike ? 7 + i : drawn;
+      const std::int64_t token = i < kAlike ? 90 + 31 * i : drawn;
       sample.input_ids.push_back(token);
       sample.labels.push_back(i % (1 + index % 3) == 0 ? token : kIgnoredLabel);
     }
