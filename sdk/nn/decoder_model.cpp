@@ -160,10 +160,9 @@ void DecoderModel::set_tokens(const ModelInput& input, at::Tensor& own_rows,
   }
   context.position_ids = make_positions(input, context.layout, own_rows);
   context.rows = context.layout.tokens();
-  if (share_prefixes_ && input.cache == nullptr && context.input_ids.defined() &&
-      can_share_prefixes()) {
+  const bool by_ids = context.input_ids.defined() && !input.get("inputs_embeds").defined();
+  if (share_prefixes_ && by_ids && input.cache == nullptr && can_share_prefixes())
     context.shared = share_prefixes(context.layout, context.input_ids, context.position_ids);
-  }
   if (context.shared.defined()) {
     const at::Tensor& kept = context.shared.token_of_row;
     context.rows = kept.size(0);
