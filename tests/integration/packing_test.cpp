@@ -6,6 +6,7 @@
 
 #include "engine/data/loader.h"
 #include "engine/run/component_library.h"
+#include "engine/run/run_data.h"
 #include "engine/run/score.h"
 #include "support/datasets.h"
 
@@ -71,6 +72,43 @@ INSTANTIATE_TEST_SUITE_P(Ways, PackedRows,
                                            std::tuple(RowKind::kByLength, false),
                                            std::tuple(RowKind::kSample, true),
                                            std::tuple(RowKind::kBestFit, true)));
+
+TEST(ValidationRows, ArePackedInOrderAndSharedByRanks) {
+  constexpr std::int64_t kCapacity = 70;
+  const auto dataset = open_dataset(
+      "mock",
+      table_of(
+          {{"vocab_size", 64}, {"seq_length", 30}, {"min_length", 3}, {"num_samples", kSamples}}),
+      {});
+  std::vector<std::int64_t> tokens;
+  for (std::int64_t i = 0; i < kSamples; ++i) {
+    const Sample sample = dataset->get(i);
+    tokens.insert(tokens.end(), sample.input_ids.begin(), sample.input_ids.end());
+  }
+  LoaderOptions options;
+  options.rows_per_batch = 2;
+  EXPECT_EQ(batches_in_order(*dataset, options).size(), static_cast<std::size_t>(kSamples / 2));
+  options.rows = {RowKind::kSequential, kCapacity, 1};
+  options.max_length = kCapacity;
+  options.share_count = 3;
+  std::vector<std::vector<Batch>> shares;
+  std::size_t batches = 0;
+  for (options.share_index = 0; options.share_index < options.share_count; ++options.share_index) {
+    shares.push_back(batches_in_order(*dataset, options));
+    EXPECT_EQ(shares.back().size(), shares.front().size());
+    for (const Batch& batch : shares.back()) batches += batch.filler ? 0 : 1;
+  }
+  EXPECT_LE(batches, static_cast<std::size_t>(kSamples / 4));
+  std::vector<std::int64_t> seen;
+  for (std::size_t i = 0; i < batches; ++i) {
+    const Batch& batch = shares[i % shares.size()][i / shares.size()];
+    EXPECT_LE(batch.get("input_ids").size(1), kCapacity);
+    const at::Tensor ids = make_layout({batch.tensors}).flatten(batch.get("input_ids"));
+    seen.insert(seen.end(), ids.data_ptr<std::int64_t>(),
+                ids.data_ptr<std::int64_t>() + ids.numel());
+  }
+  EXPECT_EQ(seen, tokens);
+}
 
 }  // namespace
 }  // namespace espalier

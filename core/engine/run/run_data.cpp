@@ -157,22 +157,42 @@ LoaderOptions loader_options(const RunSettings& settings, const Tokenizer* token
   return options;
 }
 
+namespace {
+
+/// All samples in their order: packed as long as they fit where training packs, else one a row.
+std::vector<Row> rows_in_order(const Dataset& dataset, const LoaderOptions& options) {
+  const std::int64_t most = options.rows.capacity;
+  std::vector<Row> rows;
+  std::int64_t room = 0;
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    Sample sample = dataset.get(i);
+    check_and_cut(sample, i, options.max_length);
+    const auto length = static_cast<std::int64_t>(sample.input_ids.size());
+    if (rows.empty() || most == 0 || length > room) {
+      rows.emplace_back();
+      room = most;
+    }
+    room -= length;
+    rows.back().push_back({std::move(sample)});
+  }
+  return rows;
+}
+
+}  // namespace
+
 std::vector<Batch> batches_in_order(const Dataset& dataset, const LoaderOptions& options) {
-  const std::int64_t rows = dataset.size();
-  const std::int64_t batches = (rows + options.rows_per_batch - 1) / options.rows_per_batch;
+  const std::vector<Row> rows = rows_in_order(dataset, options);
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t batches = (count + options.rows_per_batch - 1) / options.rows_per_batch;
   std::vector<Batch> own;
   for (std::int64_t number = options.share_index; number < batches + options.share_index;
        number += options.share_count) {
     const bool filler = number >= batches;
     const std::int64_t begin = filler ? 0 : number * options.rows_per_batch;
-    const std::int64_t end = std::min(begin + (filler ? 1 : options.rows_per_batch), rows);
-    std::vector<Row> part;
-    for (std::int64_t i = begin; i < end; ++i) {
-      Sample sample = dataset.get(i);
-      check_and_cut(sample, i, options.max_length);
-      part.push_back({std::move(sample)});
-    }
-    own.push_back(collate(part, options.collate));
+    const std::int64_t end = std::min(begin + (filler ? 1 : options.rows_per_batch), count);
+    own.push_back(collate(std::span(rows).subspan(static_cast<std::size_t>(begin),
+                                                  static_cast<std::size_t>(end - begin)),
+                          options.collate));
     own.back().filler = filler;
   }
   return own;

@@ -37,8 +37,8 @@ RunData open_data(const EngineCall& call, const RunSettings& settings, bool quie
 LoaderOptions loader_options(const RunSettings& settings, const Tokenizer* tokenizer,
                              std::int64_t max_positions);
 
-/// A dataset once, in order, in micro-batches of one sample a row: every `share_count`th of them,
-/// and fillers where there is none left for this share.
+/// A dataset once, in order, in micro-batches of rows that are packed where training packs: every
+/// `share_count`th of them, and fillers where there is none left for this share.
 std::vector<Batch> batches_in_order(const Dataset& dataset, const LoaderOptions& options);
 
 }  // namespace espalier
