@@ -10,14 +10,14 @@ namespace {
 constexpr std::int64_t kProgramBytes = 230'000'000;
 
 /// Values that a pre-norm decoder layer with grouped-query attention and a gated MLP keeps for its
-/// backward pass: of each token q, k, v and the output of attention, with key heads repeated in
-/// part; of each row of hidden states both norms' inputs, the projections' inputs, q, gate, up and
-/// their product, and where tokens share rows the output of attention once more.
+/// backward pass: of each token q, k, v and the output of attention; of each row of hidden states
+/// both norms' inputs, the projections' inputs, gate, up and their product, and where tokens share
+/// rows the output of attention once more.
 std::int64_t activations(const ModelShape& shape, std::int64_t tokens, std::int64_t rows) {
   const std::int64_t query = shape.num_attention_heads * shape.head_dim;
   const std::int64_t key_value = shape.num_key_value_heads * shape.head_dim;
-  const std::int64_t attention = 3 * query + 2 * key_value;
-  const std::int64_t row = 4 * shape.hidden_size + query + 3 * shape.intermediate_size;
+  const std::int64_t attention = 2 * query + 2 * key_value;
+  const std::int64_t row = 4 * shape.hidden_size + 3 * shape.intermediate_size;
   return shape.num_layers * (tokens * attention + rows * (row + (rows < tokens ? query : 0))) +
          4 * shape.hidden_size * tokens;
 }
@@ -35,6 +35,7 @@ MemoryPlan plan_memory(const MemoryPlanInput& input) {
   const std::int64_t logit_copies = input.compute_bytes == 4 ? 2 : 3;
   plan.logits = input.label_tokens * input.shape.vocab_size * 4 * logit_copies;
   plan.program = kProgramBytes;
+  plan.late_copies = 2 * input.tied_bytes;
   const std::int64_t head = input.shape.vocab_size * input.shape.hidden_size * 4;
   plan.early_gradients = input.accumulates ? plan.gradients : std::min(plan.gradients, head);
   return plan;

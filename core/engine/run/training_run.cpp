@@ -10,6 +10,8 @@
 #include "engine/parallel/value_gatherer.h"
 #include "engine/run/freezing.h"
 #include "espalier/base/error.h"
+#include "espalier/nn/embedding.h"
+#include "espalier/nn/linear.h"
 #include "launch/rank_environment.h"
 #include "plugin/capabilities.h"
 #include "plugin/model_provider.h"
@@ -255,6 +257,11 @@ MemoryPlan TrainingRun::memory_plan() {
     input.trainable_bytes += static_cast<std::int64_t>(parameter->value().nbytes());
   }
   input.optimizer_bytes = optimizer_->state_bytes();
+  const Parameter* head = model_.model->head().linear().weight().get();
+  for (const nn::Embedding* embedding : model_.model->parts().embeddings) {
+    if (embedding->weight().get() == head && head->trainable())
+      input.tied_bytes = static_cast<std::int64_t>(head->value().nbytes());
+  }
   input.compute_bytes = static_cast<std::int64_t>(at::elementSize(model_.compute_dtype));
   input.shape = model_.model->shape();
   const LoaderOptions options = loader_options();
