@@ -3,7 +3,6 @@
 #include <ATen/ops/embedding_dense_backward.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <unordered_map>
@@ -35,49 +34,24 @@ struct ContinuationHash {
   }
 };
 
-at::Tensor as_cpu_int64(const at::Tensor& tensor) {
-  return tensor.to(at::kCPU, at::kLong).contiguous();
-}
-
-at::Tensor sum_of_rows(const at::Tensor& grad, const at::Tensor& row_of_token, std::int64_t rows) {
-  const bool narrow = grad.scalar_type() == at::kBFloat16 || grad.scalar_type() == at::kHalf;
-  const at::Tensor flat = (narrow ? grad.to(at::kFloat) : grad).flatten(1).contiguous();
-  std::vector<std::int64_t> shape = grad.sizes().vec();
-  shape[0] = rows;
-  return at::embedding_dense_backward(flat, row_of_token, rows, /*padding_idx=*/-1,
-                                      /*scale_grad_by_freq=*/false)
-      .view(shape)
-      .to(grad.scalar_type());
-}
-
-struct RowsOfTokens : torch::autograd::Function<RowsOfTokens> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& rows,
-                            const at::Tensor& row_of_token) {
-    context->save_for_backward({row_of_token});
-    context->saved_data["rows"] = rows.size(0);
-    return at::index_select(rows, 0, row_of_token);
+/// to[i] = from[index[i]]. Backwards what comes for a row of `from` is summed in float32, in order.
+struct TakenRows : torch::autograd::Function<TakenRows> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& from,
+                            const at::Tensor& index) {
+    context->save_for_backward({index});
+    context->saved_data["rows"] = from.size(0);
+    return at::index_select(from, 0, index);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    return {sum_of_rows(gradients[0], context->get_saved_variables()[0],
-                        context->saved_data["rows"].toInt()),
-            at::Tensor()};
-  }
-};
-
-/// A row has one first token: its gradient is moved, not summed.
-struct FirstTokens : torch::autograd::Function<FirstTokens> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& tokens,
-                            const at::Tensor& token_of_row) {
-    context->save_for_backward({token_of_row});
-    context->saved_data["tokens"] = tokens.size(0);
-    return at::index_select(tokens, 0, token_of_row);
-  }
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    std::vector<std::int64_t> shape = gradients[0].sizes().vec();
-    shape[0] = context->saved_data["tokens"].toInt();
-    return {at::zeros(shape, gradients[0].options())
-                .index_copy_(0, context->get_saved_variables()[0], gradients[0]),
-            at::Tensor()};
+    const at::Tensor& grad = gradients[0];
+    const bool narrow = grad.scalar_type() == at::kBFloat16 || grad.scalar_type() == at::kHalf;
+    const at::Tensor flat = (narrow ? grad.to(at::kFloat) : grad).flatten(1).contiguous();
+    std::vector<std::int64_t> shape = grad.sizes().vec();
+    shape[0] = context->saved_data["rows"].toInt();
+    const at::Tensor sums =
+        at::embedding_dense_backward(flat, context->get_saved_variables()[0], shape[0],
+                                     /*padding_idx=*/-1, /*scale_grad_by_freq=*/false);
+    return {sums.view(shape).to(grad.scalar_type()), at::Tensor()};
   }
 };
 
@@ -87,8 +61,8 @@ SharedRows share_prefixes(const TokenLayout& layout, const at::Tensor& input_ids
                           const at::Tensor& position_ids) {
   const std::int64_t tokens = layout.tokens();
   if (layout.documents() < 2) return {};
-  const at::Tensor ids = as_cpu_int64(input_ids);
-  const at::Tensor positions = as_cpu_int64(position_ids);
+  const at::Tensor ids = input_ids.to(at::kCPU, at::kLong).contiguous();
+  const at::Tensor positions = position_ids.to(at::kCPU, at::kLong).contiguous();
   const std::int64_t* id = ids.data_ptr<std::int64_t>();
   const std::int64_t* position = positions.data_ptr<std::int64_t>();
   std::unordered_map<Continuation, std::int64_t, ContinuationHash> rows;
@@ -114,11 +88,11 @@ SharedRows share_prefixes(const TokenLayout& layout, const at::Tensor& input_ids
 }
 
 at::Tensor rows_of_tokens(const at::Tensor& rows, const SharedRows& shared) {
-  return RowsOfTokens::apply(rows, shared.row_of_token);
+  return TakenRows::apply(rows, shared.row_of_token);
 }
 
 at::Tensor first_tokens(const at::Tensor& tokens, const SharedRows& shared) {
-  return FirstTokens::apply(tokens, shared.token_of_row);
+  return TakenRows::apply(tokens, shared.token_of_row);
 }
 
 }  // namespace espalier::nn

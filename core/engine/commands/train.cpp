@@ -20,7 +20,7 @@ std::string dtype_plan(const LoadedModel& model) {
 }
 
 /// What the speed of a run rests on.
-std::string speed_line(const TrainingRun& run) {
+std::string speed_line(TrainingRun& run) {
   const std::vector<std::string> kernels = kernel_names();
   const LoadedModel& model = run.model();
   std::string line =

@@ -231,15 +231,17 @@ void TrainingRun::at_eval_point(const std::function<void()>& work) {
   moved();
 }
 
-std::vector<Batch> TrainingRun::first_batches() const {
+const std::vector<Batch>& TrainingRun::first_batches() {
+  if (!first_batches_.empty()) return first_batches_;
   LoaderOptions options = loader_options();
   const std::int64_t rows = options.rows.kind == RowKind::kSample ? kPlannedRows : 1;
   options.rows_per_step = std::max(rows, options.rows_per_batch);
   options.prefetch_samples = options.rows_per_step;
-  return DataLoader(data_.training, options).next().batches;
+  first_batches_ = DataLoader(data_.training, options).next().batches;
+  return first_batches_;
 }
 
-double TrainingRun::shared_share() const {
+double TrainingRun::shared_share() {
   std::int64_t tokens = 0;
   std::int64_t rows = 0;
   for (const Batch& batch : first_batches()) {

@@ -55,7 +55,7 @@ class TrainingRun {
   MemoryPlan memory_plan();
   /// Share of the tokens of the first rows that documents begin with as another one does, so that
   /// they are not computed again.
-  double shared_share() const;
+  double shared_share();
   const LoadedModel& model() const { return model_; }
   std::int64_t total_steps() const { return total_steps_; }
   /// Tokens of a row that samples are packed into; 0: a sample is a row.
@@ -68,7 +68,8 @@ class TrainingRun {
   void make_strategy(const EngineCall& call);
   void apply_strategy();
   LoaderOptions loader_options() const;
-  std::vector<Batch> first_batches() const;
+  /// The first micro-batches of the data, made once.
+  const std::vector<Batch>& first_batches();
   void load_teacher(const EngineCall& call);
   std::string base_name() const;
   void export_result(const std::string& folder);
@@ -92,6 +93,7 @@ class TrainingRun {
   std::vector<std::shared_ptr<Logger>> loggers_;
   Value recipe_;
   std::int64_t total_steps_ = 0;
+  std::vector<Batch> first_batches_;
 };
 
 }  // namespace espalier
